@@ -10,7 +10,7 @@ TEST_THREADS ?= 4
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  Variables: quickstart takes ONCE=1 (exit at the end), CLUSTER=current (the cluster of the current kubeconfig)"
-	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator instead of Gitea);"
+	@echo "  and PROVIDER=gitlab, or another provider that has a simulator (instead of Gitea);"
 	@echo "  bench takes SIZE=10000 (number of bindings instead of 1000) and ONLY=memory (memory use with hostile peers)."
 
 quickstart: ## Demonstrate the main use end to end with a real cluster and a real Gitea; runs until Ctrl-C

@@ -14,6 +14,7 @@ use crate::api::v1alpha1::{Interval, ProviderKind};
 use crate::cli::{InstallationArguments, ServerArguments, UninstallArguments};
 use crate::network::NetworkPolicy;
 use crate::network::public_urls::{PublicUrls, is_name};
+use crate::providers::registry;
 use crate::telemetry::logs::LogFormat;
 
 /// The file in which a pod finds its own namespace.
@@ -104,6 +105,7 @@ impl TryFrom<InstallationArguments> for Installation {
             watch_namespaces: namespaces("watch-namespaces", &arguments.watch_namespaces)?,
             providers: providers(&arguments.providers)?,
             network: NetworkPolicy {
+                cloud_hosts: registry::cloud_hosts(),
                 provider_hosts: each("allow-provider-hosts", &arguments.allow_provider_hosts, parse)?,
                 proxy_hosts: each("allow-proxy-hosts", &arguments.allow_proxy_hosts, parse)?,
                 sink_hosts: each("allow-sink-hosts", &arguments.allow_sink_hosts, parse)?,

@@ -1,31 +1,9 @@
-//! Matches hosts against patterns and against the known clouds, which are always allowed.
+//! Matches hosts against patterns.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::{Host, Url};
-
-/// The hosts of the known clouds.
-const KNOWN_CLOUDS: [&str; 10] = [
-    "github.com",
-    "api.github.com",
-    "ghe.com",
-    "gitlab.com",
-    "bitbucket.org",
-    "api.bitbucket.org",
-    "dev.azure.com",
-    "vssps.dev.azure.com",
-    "visualstudio.com",
-    "app.vssps.visualstudio.com",
-];
-
-/// Whether a URL leads to one of the known clouds, on the default port of its scheme.
-pub(super) fn is_known_cloud(url: &Url) -> bool {
-    let Some(host) = url.host_str() else { return false };
-    let host = host.trim_end_matches('.');
-    let tenant = |suffix: &str| host.strip_suffix(suffix).is_some_and(|name| name.ends_with('.') && name.len() > 1);
-    url.port().is_none() && (KNOWN_CLOUDS.contains(&host) || tenant("ghe.com") || tenant("visualstudio.com"))
-}
 
 /// `host`, `host:port` or `*.suffix`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,11 +7,13 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::address::{self, ClusterNetworks};
-use super::host::{self, HostPattern};
+use super::host::HostPattern;
 
 /// The network rules of the installation.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkPolicy {
+    /// The hosts of the known clouds, which are always allowed on the default port of the scheme.
+    pub cloud_hosts: Vec<HostPattern>,
     /// Hosts allowed for providers in addition to the known clouds; empty allows all.
     pub provider_hosts: Vec<HostPattern>,
     /// Hosts allowed for the proxies of connections. Empty allows all if `provider_hosts` is empty as well, and none otherwise: a
@@ -124,7 +126,8 @@ impl NetworkPolicy {
     /// Whether a URL leads to one of the known clouds or to a listed host. An empty list contains no host.
     #[must_use]
     pub fn is_cloud_or_listed(&self, url: &Url) -> bool {
-        host::is_known_cloud(url) || self.is_listed(url)
+        let is_cloud = url.port().is_none() && self.cloud_hosts.iter().any(|pattern| pattern.matches(url));
+        is_cloud || self.is_listed(url)
     }
 
     /// Checks the proxy of a connection. The addresses of its name are checked again when connecting.

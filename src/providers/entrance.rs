@@ -17,9 +17,10 @@ use url::Url;
 use super::address::comparable;
 use super::model::{HookState, Identity};
 use super::permission::Grants;
+use super::transport::Transport;
 use super::{
-    Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, PermissionFinding,
-    ProviderError, Repository, RepositoryPath,
+    Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, PermissionFinding,
+    Provider, ProviderError, Repository, RepositoryPath,
 };
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::text::sanitize::{self, is_plain};
@@ -38,13 +39,24 @@ const MOST: usize = 1000;
 const VISUAL_STUDIO: (&str, &str) = (".visualstudio.com", "vs-ssh.visualstudio.com");
 
 /// A client whose answers are safe to show.
-pub(super) struct Entrance {
+struct Entrance {
     client: Arc<dyn Client>,
     endpoint: Endpoint,
 }
 
+impl dyn Provider + '_ {
+    /// Creates a client for one account whose answers are safe to show.
+    ///
+    /// # Errors
+    /// As [`Provider::client`].
+    pub fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        let client = self.client(endpoint.clone(), credential, transport)?;
+        Ok(Arc::new(Entrance::new(client, endpoint)))
+    }
+}
+
 impl Entrance {
-    pub(super) const fn new(client: Arc<dyn Client>, endpoint: Endpoint) -> Self {
+    const fn new(client: Arc<dyn Client>, endpoint: Endpoint) -> Self {
         Self { client, endpoint }
     }
 

@@ -12,13 +12,13 @@ use crate::text::sanitize;
 pub enum ErrorKind {
     /// The provider does not accept the credential.
     Unauthenticated,
-    /// Bitbucket Cloud: app passwords no longer exist.
+    /// The credential is an app password, which the provider no longer accepts.
     AppPasswordRetired,
-    /// GitHub: the App is not installed for the owner.
+    /// The App is not installed for the owner.
     InstallationNotFound,
-    /// GitHub: the App's installation is suspended.
+    /// The App's installation is suspended.
     InstallationSuspended,
-    /// GitHub: the token is not authorized for single sign-on.
+    /// The token is not authorized for single sign-on.
     SingleSignOnRequired,
     /// A policy of the owner refuses requests from this address, whatever the credential: conditional access or an IP allow list.
     AccessPolicy,
@@ -26,7 +26,7 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The resource does not exist, or this credential cannot see it.
     NotFound,
-    /// GitHub: the App is not installed on this repository.
+    /// The App is not installed on this repository.
     NotInstalled,
     /// Too many requests; see `retry_at`.
     RateLimited,
@@ -102,35 +102,6 @@ impl Disposition {
 }
 
 impl ErrorKind {
-    /// Every kind.
-    pub const ALL: [Self; 25] = [
-        Self::Unauthenticated,
-        Self::AppPasswordRetired,
-        Self::InstallationNotFound,
-        Self::InstallationSuspended,
-        Self::SingleSignOnRequired,
-        Self::AccessPolicy,
-        Self::PermissionDenied,
-        Self::NotFound,
-        Self::NotInstalled,
-        Self::RateLimited,
-        Self::LimitReached,
-        Self::TargetRefused,
-        Self::Archived,
-        Self::Rejected,
-        Self::Conflict,
-        Self::Unreachable,
-        Self::Tls,
-        Self::Proxy,
-        Self::HostNotAllowed,
-        Self::InsecureUrl,
-        Self::Transient,
-        Self::ResponseInvalid,
-        Self::EndpointInvalid,
-        Self::CredentialKindNotAccepted,
-        Self::NotLeading,
-    ];
-
     /// What follows from an error of this kind.
     #[must_use]
     pub const fn disposition(self) -> Disposition {
@@ -238,6 +209,37 @@ impl StdError for ProviderError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl ErrorKind {
+        /// Every kind.
+        pub(crate) const ALL: [Self; 25] = [
+            Self::Unauthenticated,
+            Self::AppPasswordRetired,
+            Self::InstallationNotFound,
+            Self::InstallationSuspended,
+            Self::SingleSignOnRequired,
+            Self::AccessPolicy,
+            Self::PermissionDenied,
+            Self::NotFound,
+            Self::NotInstalled,
+            Self::RateLimited,
+            Self::LimitReached,
+            Self::TargetRefused,
+            Self::Archived,
+            Self::Rejected,
+            Self::Conflict,
+            Self::Unreachable,
+            Self::Tls,
+            Self::Proxy,
+            Self::HostNotAllowed,
+            Self::InsecureUrl,
+            Self::Transient,
+            Self::ResponseInvalid,
+            Self::EndpointInvalid,
+            Self::CredentialKindNotAccepted,
+            Self::NotLeading,
+        ];
+    }
 
     /// One line for each kind: its disposition and its predicates (is an outage, concerns the connection, leaves a question open,
     /// may have been carried out, may pass at once).

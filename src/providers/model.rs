@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::permission::{Grants, PermissionFinding};
-use super::transport::Operation;
 use super::{ErrorKind, ProviderError};
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::Visibility;
@@ -281,13 +280,13 @@ impl HookRelease<'_> {
     pub const SECRET: &'static str = "the Secret that webhook.secretRef names";
 
     /// The error for refusing a write that would lose the hook's secret.
-    pub(in crate::providers) fn would_lose_the_secret(operation: Operation) -> ProviderError {
+    pub(in crate::providers) fn would_lose_the_secret(operation: &'static str) -> ProviderError {
         let message = format!(
             "the hook was adopted, and this provider would lose its secret by the update that hands it back: {} is not there any more, \
              or somebody changed the hook's address at the provider; put it right, or delete the hook at the provider",
             Self::SECRET
         );
-        ProviderError::new(ErrorKind::Rejected, operation.as_str(), message)
+        ProviderError::new(ErrorKind::Rejected, operation, message)
     }
 }
 

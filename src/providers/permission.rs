@@ -1,5 +1,6 @@
 //! What a credential may do: the grants that a provider reports, and the state of each permission.
 
+use crate::api::v1alpha1::Permission;
 use crate::api::v1alpha1::connection::PermissionState;
 
 /// The rights of a credential, in the provider's own terms.
@@ -37,5 +38,18 @@ impl PermissionFinding {
     #[must_use]
     pub fn unknown(message: impl Into<String>) -> Self {
         Self { state: PermissionState::Unknown, message: Some(message.into()) }
+    }
+    /// The permission is missing for want of a credential.
+    pub(in crate::providers) fn needs_credential() -> Self {
+        Self::missing("needs a credential")
+    }
+}
+
+/// Evaluates a permission without a credential: nothing can be written, and of what is public these permissions can be used.
+pub(in crate::providers) fn judge_anonymous(permission: Permission, public: &[Permission]) -> PermissionFinding {
+    if public.contains(&permission) {
+        PermissionFinding::unknown("without a credential only what is public can be read")
+    } else {
+        PermissionFinding::needs_credential()
     }
 }

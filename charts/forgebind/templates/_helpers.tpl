@@ -77,11 +77,10 @@ default
 
 {{/* Value of --providers for the enabled providers. */}}
 {{- define "forgebind.providers" -}}
-{{- $flags := dict "github" "github" "gitlab" "gitlab" "bitbucketCloud" "bitbucket-cloud" "bitbucketDataCenter" "bitbucket-data-center" "azureDevOps" "azure-devops" "gitea" "gitea" -}}
 {{- $served := list -}}
-{{- range $name := list "github" "gitlab" "bitbucketCloud" "bitbucketDataCenter" "azureDevOps" "gitea" -}}
-{{- if (index $.Values.providers $name).enabled -}}
-{{- $served = append $served (index $flags $name) -}}
+{{- range $provider := .Files.Get "files/providers.json" | fromJsonArray -}}
+{{- if (index $.Values.providers $provider.member).enabled -}}
+{{- $served = append $served $provider.flag -}}
 {{- end -}}
 {{- end -}}
 {{- if not $served -}}

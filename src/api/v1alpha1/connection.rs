@@ -122,12 +122,16 @@ fn default_interval() -> Interval {
     "10m".parse().unwrap_or_else(|_| unreachable!())
 }
 
+/// The message for a provider that does not have exactly one member.
+pub(super) const ONE_PROVIDER: &str =
+    "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea";
+
 /// Git provider. Exactly one member must be set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "[has(self.github), has(self.gitlab), has(self.bitbucketCloud), has(self.bitbucketDataCenter), has(self.azureDevOps), has(self.gitea)].filter(m, m).size() == 1"
-).message("provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea"))]
+).message(ONE_PROVIDER))]
 pub struct ProviderSpec {
     /// GitHub: github.com, a data-residency host, or GitHub Enterprise Server.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,12 +9,13 @@ use regex::bytes::RegexBuilder;
 use serde_json::Value;
 
 use super::Interval;
+use super::connection::ONE_PROVIDER;
 
 /// Whether a value satisfies a rule.
 pub type Rule = fn(&Value) -> bool;
 
 macro_rules! rules {
-    ($($message:literal => $rule:expr;)*) => {
+    ($($message:tt => $rule:expr;)*) => {
         /// The messages of all rules.
         pub const MESSAGES: &[&str] = &[$($message,)*];
 
@@ -57,7 +58,7 @@ rules! {
         !has(webhook, "rotationInterval") || !has(webhook, "secretRef")
     };
     "a sink needs exactly one of service and http" => |sink| count(sink, &["service", "http"]) == 1;
-    "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea" => |provider| {
+    ONE_PROVIDER => |provider| {
         // Other members are refused as unknown fields.
         provider.as_object().is_some_and(|members| members.len() == 1)
     };

@@ -53,9 +53,7 @@ async fn inspect(view: &View, snapshot: &Snapshot, used: &mut Option<CredentialU
     let not_admitted = |message: String| ConditionFailure::new(ConditionType::Reachable, Reason::HostNotAllowed, message);
     view.clients.admit(&ConnectionTarget::of(object), &endpoint, proxy.as_ref()).map_err(not_admitted)?;
     let credential = declared.credential;
-    let credential_identity = String::new();
-    let mut settings =
-        TransportSettings { kind: provider.kind(), endpoint: &endpoint, credential_identity, ca_pem, client_identity, proxy };
+    let mut settings = TransportSettings { ca_pem, client_identity, proxy, ..provider.profile().transport_settings(&endpoint, "") };
     let key = rejection_key(view, endpoint.api.as_str(), &credential, &settings);
     settings.credential_identity.clone_from(&key);
     let end = schedule::declared_expiry(snapshot).or_else(|| schedule::reported_expiry(object, secret_version.as_ref()));

@@ -21,7 +21,7 @@ use crate::k8s::conditions;
 use crate::network::NetworkPolicy;
 use crate::providers::model::Identity;
 use crate::providers::permission::Grants;
-use crate::providers::transport::{TransportFactory, TransportSettings, Unleased};
+use crate::providers::transport::{TransportFactory, Unleased};
 use crate::providers::{Capabilities, Credential, ErrorKind, Inspection, PermissionFinding, ProviderError, registry};
 
 const WARNING: &str = "the token is for all accessible organizations (acme, umbrella); such tokens end on 1 December 2026";
@@ -39,14 +39,7 @@ fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failur
     let endpoint = provider.endpoint(&object.spec.provider).unwrap();
     let policy = Arc::new(NetworkPolicy::default());
     let factory = TransportFactory::new(policy, Arc::new(Unleased), Arc::new(SystemClock), &mut Registry::default());
-    let settings = TransportSettings {
-        kind: ProviderKind::AzureDevOps,
-        endpoint: &endpoint,
-        credential_identity: "u".to_owned(),
-        ca_pem: None,
-        client_identity: None,
-        proxy: None,
-    };
+    let settings = provider.profile().transport_settings(&endpoint, "u");
     let transport = factory.transport(settings).unwrap();
     let client = provider.connect(endpoint.clone(), Credential::Anonymous, transport).unwrap();
     let inspection = Inspection {

@@ -91,7 +91,7 @@ fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> 
         let is_left_alone = view.settings.read_only
             || connection.spec.suspend
             || connection.spec.management_policy == ManagementPolicy::Observe
-            || foreign_owner_message(connection, &view.keys.fingerprint).is_some();
+            || foreign_owner_message(&*connection, &view.keys.fingerprint).is_some();
         let ends = connection.metadata.deletion_timestamp.is_some();
         !is_left_alone && (ends || is_refused)
     };

@@ -186,7 +186,7 @@ impl AzureDevOpsClient {
     /// queried.
     async fn manage_webhooks(&self, project: &wire::Project) -> Result<PermissionFinding, ProviderError> {
         if self.is_anonymous() {
-            return Ok(PermissionFinding::missing("a credential is needed; without one nothing can be changed"));
+            return Ok(PermissionFinding::needs_credential());
         }
         let needs = |permissions: &str| format!("needs the {permissions} in project {}", project.name);
         let all = format!("permissions {SUBSCRIPTIONS}");
@@ -258,7 +258,7 @@ impl AzureDevOpsClient {
         let list: wire::List<wire::Repository, MOST_REPOSITORIES> = answer.json()?;
         let unasked = || {
             if self.is_anonymous() {
-                PermissionFinding::missing("a credential is needed; without one nothing can be changed")
+                PermissionFinding::needs_credential()
             } else {
                 PermissionFinding::unknown(format!("needs the permissions {SUBSCRIPTIONS}, which a list does not tell"))
             }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use url::Url;
 
 use super::client::{Account, AzureDevOpsClient};
+use super::organization::is_services;
 use super::permission::{CODE_READ, Proven};
-use super::{is_services, wire};
+use super::wire;
 use crate::api::v1alpha1::connection::IdentityKind;
 use crate::providers::address::with_segments;
 use crate::providers::model::{Capabilities, Identity, Inspection};

@@ -4,155 +4,52 @@ mod client;
 mod convert;
 mod error;
 mod inspect;
+mod organization;
 mod path;
 mod permission;
+#[cfg(test)]
+mod samples;
 mod subscription;
 mod version;
 mod webhook;
 mod wire;
 
-use std::sync::Arc;
-
 use url::Url;
 
-use crate::api::v1alpha1::connection::{AzureDevOpsSpec, CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
-use crate::providers::address::{comparable, with_segments};
+use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{EventKind, ProviderKind};
 use crate::providers::model::Scope;
-use crate::providers::repository_ref::decoded;
-use crate::providers::transport::Transport;
-use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+use crate::providers::transport::RateBudget;
+use crate::providers::{Endpoint, Provider, ProviderError, ProviderProfile, address};
 
 use client::AzureDevOpsClient;
+use organization::{further_origins, organization, web_address};
 pub use webhook::AzureDevOpsWebhook;
-
-/// The host of Azure DevOps Services.
-const SERVICES: &str = "dev.azure.com";
-/// Suffix of the older hosts of Azure DevOps Services, such as `acme.visualstudio.com`.
-const OLDER_SERVICES: &str = ".visualstudio.com";
-/// Fields of the spec that error messages name.
-const URL: &str = "azureDevOps.url";
-const ORGANIZATION: &str = "azureDevOps.organization";
-/// Name of the only collection in URLs of the older hosts.
-const OLDER_COLLECTION: &str = "DefaultCollection";
-/// Address of the accounts service, which is not part of any organization.
-const ACCOUNTS: &str = "https://app.vssps.visualstudio.com";
 
 /// The provider for Azure DevOps Services and Azure DevOps Server.
 #[derive(Clone, Copy, Debug)]
 pub struct AzureDevOps;
 
-/// The organization in an older host of Azure DevOps Services, such as `acme` in `acme.visualstudio.com`. `None` for every
-/// other host.
-fn older_organization(host: &str) -> Option<String> {
-    let label = comparable(host).strip_suffix(OLDER_SERVICES)?.to_owned();
-    // `app.vssps` and similar labels are services, not organizations.
-    (!label.is_empty() && !label.contains('.') && label != "vs-ssh").then_some(label)
-}
-
-/// Whether an address belongs to Azure DevOps Services.
-fn is_services(web: &Url) -> bool {
-    let host = web.host_str().unwrap_or_default();
-    comparable(host) == SERVICES || older_organization(host).is_some()
-}
-
-fn path_segments(url: &Url) -> Vec<&str> {
-    url.path().split('/').filter(|segment| !segment.is_empty()).collect()
-}
-
-/// Parses the name of the organization or collection, as typed or as copied from a URL.
-fn organization(spec: &AzureDevOpsSpec) -> Result<String, ProviderError> {
-    let name = decoded(spec.organization.trim()).filter(|name| {
-        !name.is_empty()
-            && name != "."
-            && name != ".."
-            && !name.contains(['/', '\\', ':', '?', '#', '@'])
-            && !name.contains(char::is_control)
-    });
-    let form = "a name such as acme, not an address; the address belongs in azureDevOps.url";
-    name.ok_or_else(|| address::invalid_field(ORGANIZATION, &spec.organization, form))
-}
-
-/// The organization's address: `https://dev.azure.com/acme`, `https://acme.visualstudio.com`, or a Server's address
-/// followed by the collection.
-fn web_address(spec: &AzureDevOpsSpec) -> Result<Url, ProviderError> {
-    let organization = organization(spec)?;
-    let organization = organization.as_str();
-    let Some(url) = &spec.url else {
-        let services = address::parse(URL, &format!("https://{SERVICES}"))?;
-        return Ok(with_segments(&services, [organization]));
-    };
-    let url = address::parse(URL, &url.0)?;
-    let host = url.host_str().unwrap_or_default();
-    let segments = path_segments(&url);
-    let same = |named: &str| {
-        let named = decoded(named).unwrap_or_default();
-        if named.eq_ignore_ascii_case(organization) {
-            return Ok(());
-        }
-        let message =
-            format!("{URL} is the address of the organization {named}, and {ORGANIZATION} is {organization}; correct one of them");
-        Err(address::invalid(&message))
-    };
-    if comparable(host) == SERVICES {
-        return match segments.as_slice() {
-            [] => Ok(with_segments(&url, [organization])),
-            [named] => same(named).map(|()| url.clone()),
-            _ => Err(address::invalid_field(URL, url.as_str(), "https://dev.azure.com, not the address of a page")),
-        };
-    }
-    if let Some(named) = older_organization(host) {
-        same(&named)?;
-        return match segments.as_slice() {
-            [] => Ok(url),
-            [collection] if collection.eq_ignore_ascii_case(OLDER_COLLECTION) => Ok(url.clone()),
-            _ => Err(address::invalid_field(URL, url.as_str(), "an address that ends after visualstudio.com, not that of a page")),
-        };
-    }
-    if comparable(host).ends_with(OLDER_SERVICES) {
-        return Err(address::invalid_field(URL, url.as_str(), "https://dev.azure.com, not the address of a service behind it"));
-    }
-    // A Server's address may be given with or without the collection.
-    let given = segments.last().is_some_and(|last| same(last).is_ok());
-    Ok(if given { url } else { with_segments(&url, [organization]) })
-}
-
-/// Further addresses that the credential may be sent to at Azure DevOps Services: the accounts service first, then the same
-/// organization under its other host.
-fn further_origins(web: &Url, organization: &str) -> Result<Vec<Url>, ProviderError> {
-    if !is_services(web) {
-        return Ok(Vec::new());
-    }
-    let older = web.host_str().is_some_and(|host| older_organization(host).is_some());
-    let twin = if older { format!("https://{SERVICES}") } else { format!("https://{}{OLDER_SERVICES}", organization.trim()) };
-    let accounts = address::parse(URL, ACCOUNTS)?;
-    // An organization whose name is not a valid host name has no older address.
-    Ok(std::iter::once(accounts).chain(address::parse(URL, &twin)).collect())
-}
+static PROFILE: ProviderProfile = ProviderProfile {
+    kind: ProviderKind::AzureDevOps,
+    cloud_hosts: &["dev.azure.com", "vssps.dev.azure.com", "visualstudio.com", "app.vssps.visualstudio.com", "*.visualstudio.com"],
+    rate_budget: |_| RateBudget::UNLIMITED,
+    request_id_headers: &["x-request-id", "x-vss-e2eid", "activityid"],
+    credential_kinds: &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
+    events: &EventKind::ALL,
+    capabilities: || inspect::capabilities(true),
+    permission_words: permission::words,
+    event_words: subscription::words,
+    repository_path: path::parse,
+    client: |endpoint, credential, transport| AzureDevOpsClient::connect(endpoint, &credential, transport),
+    webhook: &AzureDevOpsWebhook,
+    #[cfg(test)]
+    samples: samples::SAMPLES,
+};
 
 impl Provider for AzureDevOps {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::AzureDevOps
-    }
-
-    fn credential_kinds(&self) -> &'static [CredentialKind] {
-        &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
-    }
-
-    fn events(&self) -> &'static [EventKind] {
-        &EventKind::ALL
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        inspect::capabilities(true)
-    }
-
-    fn permission_words(&self, permission: Permission) -> Option<String> {
-        permission::words(permission)
-    }
-
-    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
-        subscription::words(event)
+    fn profile(&self) -> &'static ProviderProfile {
+        &PROFILE
     }
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
@@ -172,18 +69,6 @@ impl Provider for AzureDevOps {
 
     fn version_address(&self, endpoint: &Endpoint) -> Url {
         address::with_segments(&endpoint.api, ["_apis", "connectionData"])
-    }
-
-    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-        path::parse(endpoint, text)
-    }
-
-    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        AzureDevOpsClient::connect(endpoint, &credential, transport)
-    }
-
-    fn webhook(&self) -> &dyn Webhook {
-        &AzureDevOpsWebhook
     }
 }
 

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{OLDER_COLLECTION, SERVICES, is_services, older_organization, path_segments};
+use super::organization::{OLDER_COLLECTION, SERVICES, is_services, older_organization, path_segments};
 use crate::providers::address::{authority, comparable};
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
 use crate::providers::repository_ref::{RepositoryRef, decoded, same_host, same_origin, segments};

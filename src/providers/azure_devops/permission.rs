@@ -1,7 +1,7 @@
 //! Maps Forgebind's permissions to the scopes of a personal access token.
 
 use crate::api::v1alpha1::Permission;
-use crate::providers::permission::PermissionFinding;
+use crate::providers::permission::{self as permissions, PermissionFinding};
 
 /// Required permissions that no scope covers, with their names in the documentation of service hooks.
 pub(super) const SUBSCRIPTIONS: &str = "View, Edit and Delete subscriptions";
@@ -75,16 +75,20 @@ pub(super) fn judge_git_only(permission: Permission) -> PermissionFinding {
     }
 }
 
+/// The permissions that can be used on public data without a credential.
+const PUBLIC: &[Permission] = &[
+    Permission::ReadContents,
+    Permission::ListRepositories,
+    Permission::ReadIssues,
+    Permission::ReadOrganization,
+    Permission::ListProjects,
+];
+
 /// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match permission {
         Permission::WriteChecks | Permission::WriteDeployments => not_offered(permission),
-        Permission::ReadContents
-        | Permission::ListRepositories
-        | Permission::ReadIssues
-        | Permission::ReadOrganization
-        | Permission::ListProjects => PermissionFinding::unknown("without a credential only public projects can be read"),
-        _ => PermissionFinding::missing("needs a credential"),
+        _ => permissions::judge_anonymous(permission, PUBLIC),
     }
 }
 

@@ -299,7 +299,7 @@ pub(super) fn released(location: &HookLocation, release: &HookRelease<'_>, prese
     let operation = Operation::UpdateHook;
     let has_login = !consumer(PASSWORD).is_empty() || !consumer(USERNAME).is_empty();
     let none = WebhookSecret::Text(SecretString::default());
-    let secret = if has_login { release.secret.ok_or_else(|| HookRelease::would_lose_the_secret(operation))? } else { &none };
+    let secret = if has_login { release.secret.ok_or_else(|| HookRelease::would_lose_the_secret(operation.as_str()))? } else { &none };
     let mut document = document(location, release.url, release.shape, secret, operation)?;
     let headers = Some(consumer(HEADERS)).filter(|headers| !headers.is_empty());
     if let (Some(headers), Some(inputs)) = (headers, document.get_mut("consumerInputs").and_then(Value::as_object_mut)) {

@@ -18,6 +18,7 @@ use crate::providers::listing::Extent;
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
+use crate::providers::permission::judge_anonymous;
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, git, listing};
 
@@ -117,14 +118,14 @@ impl Client for BitbucketCloudClient {
 
     fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
         if self.account.is_anonymous() {
-            return permission::judge_anonymous(permission);
+            return judge_anonymous(permission, permission::PUBLIC);
         }
         permission::judge(&inspection.grants, permission)
     }
 
     fn hook_permission(&self, inspection: &Inspection, events: &BTreeSet<EventKind>) -> PermissionFinding {
         if self.account.is_anonymous() {
-            return permission::judge_anonymous(Permission::ManageWebhooks);
+            return judge_anonymous(Permission::ManageWebhooks, permission::PUBLIC);
         }
         permission::judge_hooks(&inspection.grants, events)
     }

@@ -20,7 +20,7 @@ const DESCRIPTION: &str = "Forgebind";
 pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repository {
     let visibility = repository.is_private.map(|private| if private { Visibility::Private } else { Visibility::Public });
     let manage_webhooks = if anonymous {
-        PermissionFinding::missing("a credential is needed; without one nothing can be changed")
+        PermissionFinding::needs_credential()
     } else {
         PermissionFinding::unknown("Bitbucket Cloud does not tell the role on this repository; managing its hooks needs admin")
     };

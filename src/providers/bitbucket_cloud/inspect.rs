@@ -132,12 +132,12 @@ mod tests {
     use crate::providers::bitbucket_cloud::{BitbucketCloud, fixtures};
     use crate::providers::model::Scope;
     use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
-    use crate::providers::{Client, Credential, Endpoint, Provider as _};
+    use crate::providers::{Client, Credential, Endpoint, Provider};
 
     fn client(server: &Server, credential: Credential, project: Option<&str>) -> std::sync::Arc<dyn Client> {
         let scope = Scope { word: "workspace", path: "acme".into(), project: project.map(str::to_owned) };
         let endpoint = Endpoint { scope: Some(scope), ..server.endpoint() };
-        BitbucketCloud.connect(endpoint, credential, server.transport()).unwrap()
+        <dyn Provider>::connect(&BitbucketCloud, endpoint, credential, server.transport()).unwrap()
     }
 
     async fn inspect(server: &Server) -> Result<Inspection, ProviderError> {

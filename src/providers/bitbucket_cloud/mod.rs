@@ -10,24 +10,23 @@ mod inspect;
 mod page;
 mod path;
 mod permission;
+#[cfg(test)]
+mod samples;
 mod webhook;
 mod wire;
-
-use std::sync::Arc;
 
 use url::Url;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::api::v1alpha1::{EventKind, ProviderKind};
 use crate::providers::model::Scope;
-use crate::providers::transport::Transport;
-use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+use crate::providers::transport::{Counts, HOUR, Operation, RateBudget, RateRule};
+use crate::providers::{Endpoint, Provider, ProviderError, ProviderProfile, address};
 
 use client::BitbucketCloudClient;
 pub use webhook::BitbucketCloudWebhook;
 
 const WEB: &str = "https://bitbucket.org";
-const WEB_HOST: &str = "bitbucket.org";
 const API: &str = "https://api.bitbucket.org/2.0";
 /// End of the API's path, also at another address.
 const API_VERSION: &str = "/2.0";
@@ -36,29 +35,29 @@ const API_VERSION: &str = "/2.0";
 #[derive(Clone, Copy, Debug)]
 pub struct BitbucketCloud;
 
+static PROFILE: ProviderProfile = ProviderProfile {
+    kind: ProviderKind::BitbucketCloud,
+    cloud_hosts: &["bitbucket.org", "api.bitbucket.org"],
+    rate_budget: |_| RateBudget { rules: RATE_RULES, ..RateBudget::UNLIMITED },
+    request_id_headers: &["x-request-id", "x-arequestid"],
+    credential_kinds: &[CredentialKind::EmailToken, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
+    events: &EventKind::ALL,
+    capabilities: || inspect::capabilities(true),
+    permission_words: permission::words,
+    event_words: convert::words,
+    repository_path: path::parse,
+    client: BitbucketCloudClient::connect,
+    webhook: &BitbucketCloudWebhook,
+    #[cfg(test)]
+    samples: samples::SAMPLES,
+};
+
+const HOOK_CALLS: &[Operation] = &[Operation::ListHooks, Operation::CreateHook, Operation::UpdateHook, Operation::DeleteHook];
+const RATE_RULES: &[RateRule] = &[RateRule { counts: Counts::Only(HOOK_CALLS), limit: 1000, window: HOUR }];
+
 impl Provider for BitbucketCloud {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::BitbucketCloud
-    }
-
-    fn credential_kinds(&self) -> &'static [CredentialKind] {
-        &[CredentialKind::EmailToken, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
-    }
-
-    fn events(&self) -> &'static [EventKind] {
-        &EventKind::ALL
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        inspect::capabilities(true)
-    }
-
-    fn permission_words(&self, permission: Permission) -> Option<String> {
-        permission::words(permission)
-    }
-
-    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
-        convert::words(event)
+    fn profile(&self) -> &'static ProviderProfile {
+        &PROFILE
     }
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
@@ -86,24 +85,12 @@ impl Provider for BitbucketCloud {
     fn version_address(&self, endpoint: &Endpoint) -> Url {
         address::with_segments(&endpoint.api, ["user"])
     }
-
-    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-        path::parse(endpoint, text)
-    }
-
-    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        BitbucketCloudClient::connect(endpoint, credential, transport)
-    }
-
-    fn webhook(&self) -> &dyn Webhook {
-        &BitbucketCloudWebhook
-    }
 }
 
 /// Derives the API address from the web address: a separate host for bitbucket.org, a path on the same host for any other
 /// address.
 fn api_of(web: &Url) -> Result<Url, ProviderError> {
-    if web.host_str() == Some(WEB_HOST) { address::parse("bitbucketCloud.url", API) } else { Ok(address::below(web, API_VERSION)) }
+    if web.host_str() == Some(path::WEB_HOST) { address::parse("bitbucketCloud.url", API) } else { Ok(address::below(web, API_VERSION)) }
 }
 
 #[cfg(test)]
@@ -153,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_event_has_its_keys() {
-        for event in BitbucketCloud.events() {
+        for event in BitbucketCloud.profile().events {
             assert!(!BitbucketCloud.event_words(*event).is_empty(), "{event}");
         }
         assert!(BitbucketCloud.capabilities().update_sets_secret && BitbucketCloud.capabilities().scope_introspection);

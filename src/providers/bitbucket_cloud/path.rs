@@ -1,9 +1,10 @@
 //! Parses repository paths: `workspace/repository` and its usual clone and web URLs.
 
-use super::WEB_HOST;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
 use crate::providers::repository_ref::{self, OwnerRepoSyntax};
 
+/// The host of the web address.
+pub(super) const WEB_HOST: &str = "bitbucket.org";
 /// Maximum length of a name in characters.
 const MAX_LENGTH: usize = 128;
 

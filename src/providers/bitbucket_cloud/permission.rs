@@ -118,20 +118,15 @@ fn covers(granted: &[String], scope: &str) -> bool {
     granted.iter().any(|granted| granted == scope || including.contains(&granted.as_str()))
 }
 
-/// Evaluates a permission without a credential: public data can be read, nothing can be written.
-pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
-    match permission {
-        Permission::ReadContents | Permission::ListRepositories | Permission::ReadOrganization | Permission::ListProjects => {
-            PermissionFinding::unknown("without a credential only what is public can be read")
-        }
-        _ => PermissionFinding::missing("needs a credential"),
-    }
-}
+/// The permissions that can be used on public data without a credential.
+pub(super) const PUBLIC: &[Permission] =
+    &[Permission::ReadContents, Permission::ListRepositories, Permission::ReadOrganization, Permission::ListProjects];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::v1alpha1::connection::PermissionState;
+    use crate::providers::permission::judge_anonymous;
 
     fn known(scopes: &[&str]) -> Grants {
         Grants::Known(scopes.iter().map(|&scope| scope.to_owned()).collect())
@@ -224,7 +219,7 @@ mod tests {
         }
         assert_eq!(words(Permission::ReadOrganization).unwrap(), "no scope; API token: read:workspace:bitbucket");
         assert_eq!(judge(&known(&[]), Permission::ReadContents).message.unwrap(), "needs scope repository; the token has none");
-        assert_eq!(judge_anonymous(Permission::ReadContents).state, PermissionState::Unknown);
-        assert_eq!(judge_anonymous(Permission::ManageWebhooks).state, PermissionState::Missing);
+        assert_eq!(judge_anonymous(Permission::ReadContents, PUBLIC).state, PermissionState::Unknown);
+        assert_eq!(judge_anonymous(Permission::ManageWebhooks, PUBLIC).state, PermissionState::Missing);
     }
 }

@@ -319,7 +319,7 @@ impl Client for BitbucketDataCenterClient {
         let secret = convert::shown_secret(&present)
             .map(SecretString::from)
             .or(known)
-            .ok_or_else(|| HookRelease::would_lose_the_secret(operation))?;
+            .ok_or_else(|| HookRelease::would_lose_the_secret(operation.as_str()))?;
         let document = convert::update(present, release.url, release.shape, secret.expose_secret());
         let call = Call::write(operation, Method::PUT, url).conceal(release.url.expose()).conceal(secret.expose_secret());
         self.send(operation, call.json(&document)).await?.success().map(drop)

@@ -10,18 +10,18 @@ mod inspect;
 mod page;
 mod path;
 mod permission;
+#[cfg(test)]
+mod samples;
 mod webhook;
 mod wire;
-
-use std::sync::Arc;
 
 use url::Url;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::api::v1alpha1::{EventKind, ProviderKind};
 use crate::providers::model::Scope;
-use crate::providers::transport::Transport;
-use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+use crate::providers::transport::RateBudget;
+use crate::providers::{Endpoint, Provider, ProviderError, ProviderProfile, address};
 
 use client::BitbucketDataCenterClient;
 pub use webhook::BitbucketDataCenterWebhook;
@@ -33,29 +33,26 @@ const CORE_API: &str = "/api/latest";
 #[derive(Clone, Copy, Debug)]
 pub struct BitbucketDataCenter;
 
+static PROFILE: ProviderProfile = ProviderProfile {
+    kind: ProviderKind::BitbucketDataCenter,
+    cloud_hosts: &[],
+    rate_budget: |_| RateBudget::UNLIMITED,
+    request_id_headers: &["x-request-id", "x-arequestid"],
+    credential_kinds: &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
+    events: &EventKind::ALL,
+    capabilities: inspect::capabilities,
+    permission_words: permission::words,
+    event_words: convert::words,
+    repository_path: path::parse,
+    client: BitbucketDataCenterClient::connect,
+    webhook: &BitbucketDataCenterWebhook,
+    #[cfg(test)]
+    samples: samples::SAMPLES,
+};
+
 impl Provider for BitbucketDataCenter {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::BitbucketDataCenter
-    }
-
-    fn credential_kinds(&self) -> &'static [CredentialKind] {
-        &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
-    }
-
-    fn events(&self) -> &'static [EventKind] {
-        &EventKind::ALL
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        inspect::capabilities()
-    }
-
-    fn permission_words(&self, permission: Permission) -> Option<String> {
-        permission::words(permission)
-    }
-
-    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
-        convert::words(event)
+    fn profile(&self) -> &'static ProviderProfile {
+        &PROFILE
     }
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
@@ -77,18 +74,6 @@ impl Provider for BitbucketDataCenter {
 
     fn version_address(&self, endpoint: &Endpoint) -> Url {
         address::with_segments(&endpoint.api, ["application-properties"])
-    }
-
-    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-        path::parse(endpoint, text)
-    }
-
-    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        BitbucketDataCenterClient::connect(endpoint, credential, transport)
-    }
-
-    fn webhook(&self) -> &dyn Webhook {
-        &BitbucketDataCenterWebhook
     }
 }
 
@@ -122,7 +107,7 @@ mod tests {
         assert_eq!(found.web.as_str(), "https://git.acme.io/bitbucket");
         assert_eq!(found.api.as_str(), "https://git.acme.io/bitbucket/rest/api/latest", "the context path stays");
         assert_eq!(found.scope.unwrap().to_string(), "project APP");
-        let accepted = BitbucketDataCenter.credential_kinds();
+        let accepted = BitbucketDataCenter.profile().credential_kinds;
         assert!(accepted.contains(&CredentialKind::BasicAuth) && accepted.contains(&CredentialKind::Token));
     }
 

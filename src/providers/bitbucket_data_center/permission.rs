@@ -2,7 +2,7 @@
 //! token: what was proven by a successful call is granted, and everything else is unknown.
 
 use crate::api::v1alpha1::Permission;
-use crate::providers::permission::PermissionFinding;
+use crate::providers::permission::{self as permissions, PermissionFinding};
 
 /// The level that lets an account read and change a repository's hooks.
 pub(super) const REPOSITORY_ADMINISTRATION: &str = "REPO_ADMIN";
@@ -57,14 +57,15 @@ pub(super) fn judge(permission: Permission, reads_project: bool, untold: &str) -
     }
 }
 
+/// The permissions that can be used on public data without a credential.
+const PUBLIC: &[Permission] =
+    &[Permission::ReadContents, Permission::ListRepositories, Permission::ReadOrganization, Permission::ListProjects];
+
 /// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
-    match (permission, need(permission)) {
-        (_, Need::NotOffered(reason)) => PermissionFinding::missing(reason),
-        (Permission::ReadContents | Permission::ListRepositories | Permission::ReadOrganization | Permission::ListProjects, _) => {
-            PermissionFinding::unknown("without a credential only what is public can be read")
-        }
-        _ => PermissionFinding::missing("needs a credential"),
+    match need(permission) {
+        Need::NotOffered(reason) => PermissionFinding::missing(reason),
+        _ => permissions::judge_anonymous(permission, PUBLIC),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::providers::listing::Extent;
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
+use crate::providers::permission::judge_anonymous;
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
@@ -122,7 +123,7 @@ impl Client for GiteaClient {
 
     fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
         if self.is_anonymous() {
-            return permission::judge_anonymous(permission);
+            return judge_anonymous(permission, permission::PUBLIC);
         }
         let organization = self.endpoint.scope.as_ref().is_some_and(|scope| scope.word == super::path::ORGANIZATION);
         permission::judge(&inspection.grants, permission, organization)
@@ -222,11 +223,11 @@ impl Client for GiteaClient {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::Provider as _;
+    use crate::providers::Provider;
     use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
 
     fn client(server: &Server) -> Arc<dyn Client> {
-        super::super::Gitea.connect(server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap()
+        <dyn Provider>::connect(&super::super::Gitea, server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap()
     }
 
     fn repository() -> Repository {

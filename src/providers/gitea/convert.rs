@@ -32,7 +32,7 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
         (false, false) => Visibility::Public,
     };
     let manage_webhooks = match &repository.permissions {
-        _ if anonymous => PermissionFinding::missing("a credential is needed; without one nothing can be changed"),
+        _ if anonymous => PermissionFinding::needs_credential(),
         Some(permissions) if permissions.admin => PermissionFinding::granted(),
         Some(_) => PermissionFinding::missing("the account needs the role administrator on this repository"),
         None => PermissionFinding::unknown("the server does not tell the account's role on this repository"),

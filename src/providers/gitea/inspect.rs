@@ -199,10 +199,11 @@ fn inspection(server: &Server, identity: Option<Identity>, grants: Grants, crede
 mod tests {
     use super::*;
     use crate::providers::transport::test_server::{Server as TestServer, TOKEN, answer, json};
-    use crate::providers::{Credential, Provider as _};
+    use crate::providers::{Credential, Provider};
 
     async fn inspect(server: &TestServer) -> Result<Inspection, ProviderError> {
-        let client = super::super::Gitea.connect(server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap();
+        let client =
+            <dyn Provider>::connect(&super::super::Gitea, server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap();
         client.inspect().await
     }
 
@@ -253,7 +254,10 @@ mod tests {
     async fn a_server_that_shows_nothing_to_nobody_asks_for_a_credential() {
         let anonymous = async |answers: Vec<axum::response::Response>| {
             let server = TestServer::start(answers).await;
-            super::super::Gitea.connect(server.endpoint(), Credential::Anonymous, server.transport()).unwrap().inspect().await
+            <dyn Provider>::connect(&super::super::Gitea, server.endpoint(), Credential::Anonymous, server.transport())
+                .unwrap()
+                .inspect()
+                .await
         };
         for status in [401, 403] {
             let refused = || json(status, r#"{"message":"Only signed in user is allowed to call APIs."}"#);

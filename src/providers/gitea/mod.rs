@@ -7,18 +7,18 @@ mod inspect;
 mod page;
 mod path;
 mod permission;
+#[cfg(test)]
+mod samples;
 mod webhook;
 mod wire;
-
-use std::sync::Arc;
 
 use url::Url;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::api::v1alpha1::{EventKind, ProviderKind};
 use crate::providers::model::Scope;
-use crate::providers::transport::Transport;
-use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+use crate::providers::transport::RateBudget;
+use crate::providers::{Endpoint, Provider, ProviderError, ProviderProfile, address};
 
 use client::GiteaClient;
 pub use webhook::GiteaWebhook;
@@ -27,29 +27,26 @@ pub use webhook::GiteaWebhook;
 #[derive(Clone, Copy, Debug)]
 pub struct Gitea;
 
+static PROFILE: ProviderProfile = ProviderProfile {
+    kind: ProviderKind::Gitea,
+    cloud_hosts: &[],
+    rate_budget: |_| RateBudget::UNLIMITED,
+    request_id_headers: &["x-request-id"],
+    credential_kinds: &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
+    events: &EventKind::ALL,
+    capabilities: || inspect::capabilities(true),
+    permission_words: permission::words,
+    event_words: convert::words,
+    repository_path: path::parse,
+    client: GiteaClient::connect,
+    webhook: &GiteaWebhook,
+    #[cfg(test)]
+    samples: samples::SAMPLES,
+};
+
 impl Provider for Gitea {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::Gitea
-    }
-
-    fn credential_kinds(&self) -> &'static [CredentialKind] {
-        &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
-    }
-
-    fn events(&self) -> &'static [EventKind] {
-        &EventKind::ALL
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        inspect::capabilities(true)
-    }
-
-    fn permission_words(&self, permission: Permission) -> Option<String> {
-        permission::words(permission)
-    }
-
-    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
-        convert::words(event)
+    fn profile(&self) -> &'static ProviderProfile {
+        &PROFILE
     }
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
@@ -69,17 +66,5 @@ impl Provider for Gitea {
 
     fn version_address(&self, endpoint: &Endpoint) -> Url {
         address::with_segments(&endpoint.api, ["version"])
-    }
-
-    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-        path::parse(endpoint, text)
-    }
-
-    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        GiteaClient::connect(endpoint, credential, transport)
-    }
-
-    fn webhook(&self) -> &dyn Webhook {
-        &GiteaWebhook
     }
 }

@@ -61,15 +61,9 @@ pub(super) fn judge(grants: &Grants, permission: Permission, organization: bool)
     }
 }
 
-/// Evaluates a permission without a credential: public data can be read, nothing can be written.
-pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
-    match permission {
-        Permission::ReadContents | Permission::ListRepositories | Permission::ReadIssues | Permission::ReadOrganization => {
-            PermissionFinding::unknown("without a credential only what is public can be read")
-        }
-        _ => PermissionFinding::missing("needs a credential"),
-    }
-}
+/// The permissions that can be used on public data without a credential.
+pub(super) const PUBLIC: &[Permission] =
+    &[Permission::ReadContents, Permission::ListRepositories, Permission::ReadIssues, Permission::ReadOrganization];
 
 fn covers(granted: &[String], scope: &str) -> bool {
     let write = scope.strip_prefix("read:").map(|category| format!("write:{category}"));
@@ -80,6 +74,7 @@ fn covers(granted: &[String], scope: &str) -> bool {
 mod tests {
     use super::*;
     use crate::api::v1alpha1::connection::PermissionState;
+    use crate::providers::permission::judge_anonymous;
 
     fn state(scopes: &[&str], permission: Permission) -> PermissionState {
         judge(&Grants::Known(scopes.iter().map(|&scope| scope.to_owned()).collect()), permission, true).state
@@ -135,7 +130,7 @@ mod tests {
 
     #[test]
     fn anonymous_reads_what_is_public() {
-        assert_eq!(judge_anonymous(Permission::ReadContents).state, PermissionState::Unknown);
-        assert_eq!(judge_anonymous(Permission::ManageWebhooks).state, PermissionState::Missing);
+        assert_eq!(judge_anonymous(Permission::ReadContents, PUBLIC).state, PermissionState::Unknown);
+        assert_eq!(judge_anonymous(Permission::ManageWebhooks, PUBLIC).state, PermissionState::Missing);
     }
 }

@@ -151,7 +151,9 @@ impl App {
         let named = self.named.map(|id| id.to_string());
         let url = match (&named, &self.owner) {
             (Some(id), _) => with_segments(&self.api, ["app", "installations", id]),
-            (None, Some(owner)) if owner.word == super::ORGANIZATION => with_segments(&self.api, ["orgs", &owner.path, "installation"]),
+            (None, Some(owner)) if owner.word == super::path::ORGANIZATION => {
+                with_segments(&self.api, ["orgs", &owner.path, "installation"])
+            }
             (None, Some(owner)) => with_segments(&self.api, ["users", &owner.path, "installation"]),
             (None, None) => return Err(self.no_installation(operation, "no owner is given")),
         };

@@ -215,7 +215,7 @@ impl GitHubClient {
         match (&self.account, scope) {
             (Account::App(_), _) => vec![with(&["installation", "repositories"], &[])],
             (_, None) => Vec::new(),
-            (_, Some(scope)) if scope.word == super::ORGANIZATION => vec![with(&["orgs", &scope.path, "repos"], &[("type", "all")])],
+            (_, Some(scope)) if scope.word == super::path::ORGANIZATION => vec![with(&["orgs", &scope.path, "repos"], &[("type", "all")])],
             (Account::Anonymous, Some(scope)) => vec![with(&["users", &scope.path, "repos"], &[("type", "owner")])],
             // A user's own list contains public repositories only. Private ones appear in the account's list, among others.
             (Account::Token(_), Some(scope)) => vec![

@@ -36,7 +36,7 @@ pub(super) fn repository(repository: wire::Repository, viewer: Viewer, empty: bo
         _ => Visibility::Public,
     };
     let manage_webhooks = match (viewer, repository.permissions) {
-        (Viewer::Anonymous, _) => PermissionFinding::missing("a credential is needed; without one nothing can be changed"),
+        (Viewer::Anonymous, _) => PermissionFinding::needs_credential(),
         (Viewer::App, _) => PermissionFinding::granted(),
         (Viewer::Account, Some(permissions)) if permissions.admin => PermissionFinding::granted(),
         (Viewer::Account, Some(_)) => PermissionFinding::missing("the account needs the role admin on this repository"),

@@ -14,7 +14,7 @@ use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::Scope;
 use crate::providers::transport::test_server::{Server, TOKEN};
 use crate::providers::{
-    Client, Credential, Endpoint, ErrorKind, HookRequest, HookUrl, Provider as _, ProviderError, Repository, RepositoryPath,
+    Client, Credential, Endpoint, ErrorKind, HookRequest, HookUrl, Provider, ProviderError, Repository, RepositoryPath,
 };
 
 /// One fixture file: a status line if it is an answer, headers, an empty line, the body.
@@ -51,11 +51,11 @@ pub(super) fn response(name: &str) -> Response {
 pub(super) const APP_KEY: &str = include_str!("../../../tests/fixtures/github/app-private-key.pkcs1.pem");
 
 pub(super) fn organization(server: &Server) -> Endpoint {
-    Endpoint { scope: Some(Scope { word: super::ORGANIZATION, path: "acme".into(), project: None }), ..server.endpoint() }
+    Endpoint { scope: Some(Scope { word: super::path::ORGANIZATION, path: "acme".into(), project: None }), ..server.endpoint() }
 }
 
 pub(super) fn with_token(server: &Server) -> Arc<dyn Client> {
-    GitHub.connect(organization(server), Credential::Token(TOKEN.into()), server.transport()).unwrap()
+    <dyn Provider>::connect(&GitHub, organization(server), Credential::Token(TOKEN.into()), server.transport()).unwrap()
 }
 
 pub(super) fn app_credential(installation_id: Option<&str>) -> Credential {
@@ -68,7 +68,7 @@ pub(super) fn app_credential(installation_id: Option<&str>) -> Credential {
 }
 
 pub(super) fn with_app(server: &Server) -> Arc<dyn Client> {
-    GitHub.connect(organization(server), app_credential(None), server.transport()).unwrap()
+    <dyn Provider>::connect(&GitHub, organization(server), app_credential(None), server.transport()).unwrap()
 }
 
 pub(super) fn repository() -> Repository {

@@ -126,7 +126,7 @@ impl GitHubClient {
     /// Checks access to the organization, because an organization can reject a token that is otherwise valid. Any other
     /// failure is a warning: a token may work without being able to see its owner.
     async fn owner_refusal(&self) -> Result<Option<String>, ProviderError> {
-        let Some(scope) = self.endpoint.scope.as_ref().filter(|scope| scope.word == super::ORGANIZATION) else { return Ok(None) };
+        let Some(scope) = self.endpoint.scope.as_ref().filter(|scope| scope.word == super::path::ORGANIZATION) else { return Ok(None) };
         let answer = self.get(Operation::InspectCredential, self.api(["orgs", &scope.path])).await?;
         match answer.refusal() {
             None => Ok(None),

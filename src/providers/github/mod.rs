@@ -11,26 +11,26 @@ mod inspect;
 mod jwt;
 mod path;
 mod permission;
+#[cfg(test)]
+mod samples;
 mod webhook;
 mod wire;
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::api::v1alpha1::{EventKind, ProviderKind};
 use crate::providers::model::{HookLimit, Scope};
-use crate::providers::transport::Transport;
-use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+use crate::providers::transport::{Counts, HOUR, MINUTE, RateBudget, RateRule};
+use crate::providers::{Endpoint, Provider, ProviderError, ProviderProfile, address};
 
 use client::GitHubClient;
 pub use webhook::GitHubWebhook;
 
 /// Default web address.
 const CLOUD: &str = "https://github.com";
-/// Scope kind of an organization.
-const ORGANIZATION: &str = "organization";
 /// Scope kind of a user.
 const USER: &str = "user";
 
@@ -38,29 +38,42 @@ const USER: &str = "user";
 #[derive(Clone, Copy, Debug)]
 pub struct GitHub;
 
+static PROFILE: ProviderProfile = ProviderProfile {
+    kind: ProviderKind::GitHub,
+    cloud_hosts: &["github.com", "api.github.com", "ghe.com", "*.ghe.com"],
+    rate_budget,
+    request_id_headers: &["x-github-request-id", "x-request-id"],
+    credential_kinds: &[CredentialKind::GitHubApp, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
+    events: &EventKind::ALL,
+    capabilities: || inspect::capabilities(true, true),
+    permission_words: permission::words,
+    event_words: convert::words,
+    repository_path: path::parse,
+    client: GitHubClient::connect,
+    webhook: &GitHubWebhook,
+    #[cfg(test)]
+    samples: samples::SAMPLES,
+};
+
+/// GitHub's documented limits for requests that create content. A GitHub Enterprise Server has none unless its administrator
+/// sets some.
+fn rate_budget(api: &Url) -> RateBudget {
+    if !api.host_str().is_some_and(|host| host == "api.github.com" || host.ends_with(".ghe.com")) {
+        return RateBudget::UNLIMITED;
+    }
+    RateBudget {
+        serial_writes: true,
+        write_spacing: Duration::from_secs(1),
+        rules: &[
+            RateRule { counts: Counts::Writes, limit: 80, window: MINUTE },
+            RateRule { counts: Counts::Writes, limit: 500, window: HOUR },
+        ],
+    }
+}
+
 impl Provider for GitHub {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::GitHub
-    }
-
-    fn credential_kinds(&self) -> &'static [CredentialKind] {
-        &[CredentialKind::GitHubApp, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
-    }
-
-    fn events(&self) -> &'static [EventKind] {
-        &EventKind::ALL
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        inspect::capabilities(true, true)
-    }
-
-    fn permission_words(&self, permission: Permission) -> Option<String> {
-        permission::words(permission)
-    }
-
-    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
-        convert::words(event)
+    fn profile(&self) -> &'static ProviderProfile {
+        &PROFILE
     }
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
@@ -71,7 +84,7 @@ impl Provider for GitHub {
             None => api_address(&web)?,
         };
         let (word, field, path) = match (&spec.organization, &spec.user) {
-            (Some(path), None) => (ORGANIZATION, "github.organization", path),
+            (Some(path), None) => (path::ORGANIZATION, "github.organization", path),
             (None, Some(path)) => (USER, "github.user", path),
             _ => return Err(address::invalid("github needs either organization or user")),
         };
@@ -86,18 +99,6 @@ impl Provider for GitHub {
 
     fn version_address(&self, endpoint: &Endpoint) -> Url {
         address::with_segments(&endpoint.api, ["meta"])
-    }
-
-    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-        path::parse(endpoint, text)
-    }
-
-    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        GitHubClient::connect(endpoint, credential, transport)
-    }
-
-    fn webhook(&self) -> &dyn Webhook {
-        &GitHubWebhook
     }
 }
 

@@ -4,6 +4,9 @@ use crate::providers::ProviderError;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
 use crate::providers::repository_ref::OwnerRepoSyntax;
 
+/// Scope kind of an organization.
+pub(super) const ORGANIZATION: &str = "organization";
+
 const SYNTAX: OwnerRepoSyntax = OwnerRepoSyntax {
     form: "a repository of GitHub is owner/name, or one of its https or ssh clone URLs",
     pages: &[

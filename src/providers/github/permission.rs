@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{EventKind, Permission};
-use crate::providers::permission::{Grants, PermissionFinding};
+use crate::providers::permission::{self as permissions, Grants, PermissionFinding};
 
 /// The scope that covers public repositories only, where `repo` covers all.
 const PUBLIC_REPO: &str = "public_repo";
@@ -146,14 +146,15 @@ fn rank(level: &str) -> u8 {
     }
 }
 
+/// The permissions that can be used on public data without a credential.
+const PUBLIC: &[Permission] =
+    &[Permission::ReadContents, Permission::ListRepositories, Permission::ReadIssues, Permission::ReadOrganization];
+
 /// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match permission {
-        Permission::ReadContents | Permission::ListRepositories | Permission::ReadIssues | Permission::ReadOrganization => {
-            PermissionFinding::unknown("without a credential only what is public can be read")
-        }
         Permission::ListProjects => PermissionFinding::missing(NO_PROJECTS),
-        _ => PermissionFinding::missing("needs a credential"),
+        _ => permissions::judge_anonymous(permission, PUBLIC),
     }
 }
 

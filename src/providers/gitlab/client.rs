@@ -21,6 +21,7 @@ use crate::providers::listing::{Entries, Extent};
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
+use crate::providers::permission::judge_anonymous;
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
@@ -167,7 +168,7 @@ impl GitLabClient {
     async fn role(&self, project: &wire::Project) -> Result<PermissionFinding, ProviderError> {
         let shown = role::shown(project.permissions.as_ref());
         if self.is_anonymous() {
-            return Ok(PermissionFinding::missing("needs a credential"));
+            return Ok(PermissionFinding::needs_credential());
         }
         if role::suffices(shown) {
             return Ok(PermissionFinding::granted());
@@ -289,7 +290,7 @@ impl Client for GitLabClient {
 
     fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
         if self.is_anonymous() {
-            return permission::judge_anonymous(permission);
+            return judge_anonymous(permission, permission::PUBLIC);
         }
         permission::judge(&inspection.grants, permission)
     }
@@ -392,7 +393,7 @@ impl Client for GitLabClient {
     /// GitLab clears the token of a hook when its URL changes, unless the request includes the token.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let operation = Operation::UpdateHook;
-        let secret = release.secret.map(WebhookSecret::text).ok_or_else(|| HookRelease::would_lose_the_secret(operation))?;
+        let secret = release.secret.map(WebhookSecret::text).ok_or_else(|| HookRelease::would_lose_the_secret(operation.as_str()))?;
         let url = self.project_url(&repository.id, ["hooks", id]);
         let mut document = convert::update(release.url, release.shape);
         document.insert("token".to_owned(), secret.expose_secret().into());

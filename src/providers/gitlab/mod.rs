@@ -8,21 +8,21 @@ mod page;
 mod path;
 mod permission;
 mod role;
+#[cfg(test)]
+mod samples;
 mod signing;
 mod webhook;
 mod wire;
-
-use std::sync::Arc;
 
 use url::Url;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::api::v1alpha1::{EventKind, ProviderKind};
 use crate::providers::model::{HookLimit, Scope};
-use crate::providers::transport::Transport;
-use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+use crate::providers::transport::{Counts, MINUTE, Operation, RateBudget, RateRule};
+use crate::providers::{Endpoint, Provider, ProviderError, ProviderProfile, address};
 
 use client::GitLabClient;
 pub use webhook::GitLabWebhook;
@@ -36,29 +36,28 @@ const GROUP: &str = "group";
 #[derive(Clone, Copy, Debug)]
 pub struct GitLab;
 
+static PROFILE: ProviderProfile = ProviderProfile {
+    kind: ProviderKind::GitLab,
+    cloud_hosts: &["gitlab.com"],
+    rate_budget: |_| RateBudget { rules: RATE_RULES, ..RateBudget::UNLIMITED },
+    request_id_headers: &["x-request-id"],
+    credential_kinds: &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
+    events: &EventKind::ALL,
+    capabilities: || inspect::capabilities(Some(inspect::NEWEST), true, true),
+    permission_words: permission::words,
+    event_words: convert::words,
+    repository_path: path::parse,
+    client: GitLabClient::connect,
+    webhook: &GitLabWebhook,
+    #[cfg(test)]
+    samples: samples::SAMPLES,
+};
+
+const RATE_RULES: &[RateRule] = &[RateRule { counts: Counts::Only(&[Operation::LookUpRepository]), limit: 400, window: MINUTE }];
+
 impl Provider for GitLab {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::GitLab
-    }
-
-    fn credential_kinds(&self) -> &'static [CredentialKind] {
-        &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
-    }
-
-    fn events(&self) -> &'static [EventKind] {
-        &EventKind::ALL
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        inspect::capabilities(Some(inspect::NEWEST), true, true)
-    }
-
-    fn permission_words(&self, permission: Permission) -> Option<String> {
-        permission::words(permission)
-    }
-
-    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
-        convert::words(event)
+    fn profile(&self) -> &'static ProviderProfile {
+        &PROFILE
     }
 
     /// A group given by number stays a number here. Only the server knows its path, which the inspection reads.
@@ -87,18 +86,6 @@ impl Provider for GitLab {
 
     fn version_address(&self, endpoint: &Endpoint) -> Url {
         address::with_segments(&endpoint.api, ["version"])
-    }
-
-    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-        path::parse(endpoint, text)
-    }
-
-    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        GitLabClient::connect(endpoint, credential, transport)
-    }
-
-    fn webhook(&self) -> &dyn Webhook {
-        &GitLabWebhook
     }
 }
 

@@ -60,15 +60,9 @@ pub(super) fn judge(grants: &Grants, permission: Permission) -> PermissionFindin
     }
 }
 
-/// Evaluates a permission without a credential: public data can be read, nothing can be written.
-pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
-    match permission {
-        Permission::ReadContents | Permission::ListRepositories | Permission::ReadIssues | Permission::ReadOrganization => {
-            PermissionFinding::unknown("without a credential only what is public can be read")
-        }
-        _ => PermissionFinding::missing("needs a credential"),
-    }
-}
+/// The permissions that can be used on public data without a credential.
+pub(super) const PUBLIC: &[Permission] =
+    &[Permission::ReadContents, Permission::ListRepositories, Permission::ReadIssues, Permission::ReadOrganization];
 
 /// Whether any of these scopes was granted.
 pub(super) fn has_any(granted: &[String], scopes: &[&str]) -> bool {
@@ -79,6 +73,7 @@ pub(super) fn has_any(granted: &[String], scopes: &[&str]) -> bool {
 mod tests {
     use super::*;
     use crate::api::v1alpha1::connection::PermissionState;
+    use crate::providers::permission::judge_anonymous;
 
     fn granted(scopes: &[&str]) -> Vec<Permission> {
         let grants = Grants::Known(scopes.iter().map(|&scope| scope.to_owned()).collect());
@@ -127,7 +122,7 @@ mod tests {
 
     #[test]
     fn anonymous_reads_what_is_public() {
-        assert_eq!(judge_anonymous(Permission::ReadContents).state, PermissionState::Unknown);
-        assert_eq!(judge_anonymous(Permission::ManageWebhooks).state, PermissionState::Missing);
+        assert_eq!(judge_anonymous(Permission::ReadContents, PUBLIC).state, PermissionState::Unknown);
+        assert_eq!(judge_anonymous(Permission::ManageWebhooks, PUBLIC).state, PermissionState::Missing);
     }
 }

@@ -6,50 +6,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::extract::Request;
 use axum::response::Response;
 use futures::TryStreamExt as _;
-use serde_json::{Value, json};
 
 use crate::api::v1alpha1::ProviderKind;
 use crate::providers::model::{Project, Repository, RepositoryPath, Scope};
+use crate::providers::samples::GUID;
+use crate::providers::transport::Unleased;
 use crate::providers::transport::test_server::{Server, TOKEN, factory};
-use crate::providers::transport::{TransportSettings, Unleased};
 use crate::providers::{Client, Credential, Endpoint, ErrorKind, PermissionFinding, registry};
-
-const GUID: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
-
-/// One entry of a list of hooks that is also valid in a list of repositories.
-fn entry(kind: ProviderKind, number: usize, padding: &str) -> Value {
-    let url = format!("https://elsewhere.example/{padding}");
-    match kind {
-        ProviderKind::GitHub => json!({"id": number, "full_name": "acme/shop", "config": {"url": url}}),
-        ProviderKind::GitLab => json!({"id": number, "path_with_namespace": "acme/shop", "url": url}),
-        ProviderKind::Gitea => json!({"id": number, "full_name": "acme/shop", "type": "gitea", "config": {"url": url}, "events": []}),
-        ProviderKind::BitbucketCloud => json!({"uuid": number.to_string(), "full_name": "acme/shop", "url": url}),
-        ProviderKind::BitbucketDataCenter => json!({"id": number, "slug": "shop", "project": {"key": "acme"}, "url": url}),
-        ProviderKind::AzureDevOps => json!({"id": number.to_string(), "name": "shop", "project": {"id": GUID, "name": "acme"},
-            "eventType": "git.push", "publisherInputs": {}, "consumerInputs": {"url": url}}),
-    }
-}
 
 /// A page that announces another one.
 fn page(kind: ProviderKind, number: usize, length: usize, padding: &str, at: &str) -> Response {
-    let entries: Vec<Value> = (0..length).map(|position| entry(kind, number * length + position, padding)).collect();
-    let mut response = Response::builder().header("content-type", "application/json");
-    let document = match kind {
-        ProviderKind::GitHub => {
-            response = response.header("link", format!("<{at}?page={}>; rel=\"next\"", number + 1));
-            json!(entries)
-        }
-        ProviderKind::GitLab => {
-            response = response.header("x-next-page", (number + 1).to_string());
-            json!(entries)
-        }
-        ProviderKind::Gitea => json!(entries),
-        ProviderKind::BitbucketCloud => json!({"values": entries, "next": format!("{at}?page={}", number + 1)}),
-        ProviderKind::BitbucketDataCenter => json!({"values": entries, "isLastPage": false, "nextPageStart": (number + 1) * length}),
-        // All entries in one response.
-        ProviderKind::AzureDevOps => json!({"results": entries, "value": entries}),
-    };
-    response.body(document.to_string().into()).unwrap()
+    let (samples, url) = (&registry::provider(kind).unwrap().profile().samples, format!("https://elsewhere.example/{padding}"));
+    let entries = (0..length).map(|position| (samples.entry)(number * length + position, &url)).collect();
+    let (header, document) = (samples.page)(entries, number, at);
+    let response = header.into_iter().fold(Response::builder(), |response, (name, value)| response.header(name, value));
+    response.header("content-type", "application/json").body(document.to_string().into()).unwrap()
+}
+
+/// Whether a provider has no pages.
+fn in_one_answer(kind: ProviderKind) -> bool {
+    registry::provider(kind).unwrap().profile().samples.in_one_answer
 }
 
 /// A client of a server with endless lists, and the number of requests to it.
@@ -69,14 +45,7 @@ async fn endless(kind: ProviderKind, length: usize, padding: usize) -> (Arc<dyn 
     let web = format!("http://{address}/").parse().unwrap();
     let api = format!("http://{address}/api/v1").parse().unwrap();
     let endpoint = Endpoint { web, api, scope, ..server.endpoint() };
-    let settings = TransportSettings {
-        kind,
-        endpoint: &endpoint,
-        credential_identity: String::new(),
-        ca_pem: None,
-        client_identity: None,
-        proxy: None,
-    };
+    let settings = registry::provider(kind).unwrap().profile().transport_settings(&endpoint, "");
     let transport = factory(Arc::new(Unleased)).transport(settings).unwrap();
     let client = registry::provider(kind).unwrap().connect(endpoint.clone(), Credential::Token(TOKEN.into()), transport).unwrap();
     (client, asked)
@@ -101,7 +70,7 @@ fn repository() -> Repository {
 #[tokio::test]
 async fn a_list_of_hooks_ends_by_its_entries_and_by_its_bytes_at_every_provider() {
     for kind in ProviderKind::ALL {
-        let in_one_answer = kind == ProviderKind::AzureDevOps;
+        let in_one_answer = in_one_answer(kind);
         // By entries: small ones, endlessly.
         let (client, asked) = endless(kind, if in_one_answer { 3000 } else { 100 }, 1).await;
         let error = client.hooks(&repository()).await.unwrap_err();
@@ -118,7 +87,7 @@ async fn a_list_of_hooks_ends_by_its_entries_and_by_its_bytes_at_every_provider(
 #[tokio::test]
 async fn a_list_of_repositories_ends_by_its_entries_at_every_provider() {
     for kind in ProviderKind::ALL {
-        let (client, asked) = endless(kind, if kind == ProviderKind::AzureDevOps { 60_000 } else { 1000 }, 1).await;
+        let (client, asked) = endless(kind, if in_one_answer(kind) { 60_000 } else { 1000 }, 1).await;
         let mut read = 0;
         let result = client.repositories().try_for_each(|page| {
             read += page.len();

@@ -14,8 +14,6 @@ use super::redact::Redactor;
 use crate::providers::{ErrorKind, ProviderError};
 use crate::text::json;
 
-/// Headers in which providers send the id of a request.
-const REQUEST_IDS: [&str; 5] = ["x-github-request-id", "x-request-id", "x-arequestid", "x-vss-e2eid", "activityid"];
 /// Minimum average size of a value in a document, in bytes. A document with shorter values would take many times its length in
 /// memory.
 const LEAST_VALUE: usize = 24;
@@ -28,6 +26,7 @@ pub struct Answer {
     pub(super) status: StatusCode,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
+    pub(super) request_id_headers: &'static [&'static str],
     pub(super) body: Bytes,
     /// `None` for a success.
     pub(super) refusal: Option<ErrorKind>,
@@ -139,7 +138,7 @@ impl Answer {
     }
 
     fn request_id(&self) -> Option<String> {
-        let id = REQUEST_IDS.iter().find_map(|name| self.headers.get(*name)?.to_str().ok())?;
+        let id = self.request_id_headers.iter().find_map(|name| self.headers.get(*name)?.to_str().ok())?;
         let id: String = self.redactor.clean(id).chars().take(REQUEST_ID_LENGTH).collect();
         Some(id).filter(|id| !id.is_empty())
     }

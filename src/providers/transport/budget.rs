@@ -1,35 +1,42 @@
-//! The documented rate limits of each provider: not every response has rate limit headers.
+//! Documented rate limits: not every response has rate limit headers. Which a provider has is in its profile.
 
 use std::time::Duration;
 
-use url::Url;
-
 use super::call::{Access, Operation};
-use crate::api::v1alpha1::ProviderKind;
 
 /// The documented budget of one identity at one API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RateBudget {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateBudget {
     /// Whether writes are sent one at a time.
-    pub(super) serial_writes: bool,
+    pub serial_writes: bool,
     /// Minimum time between two writes.
-    pub(super) write_spacing: Duration,
+    pub write_spacing: Duration,
     /// Counted limits, all of which apply.
-    pub(super) rules: &'static [RateRule],
+    pub rules: &'static [RateRule],
+}
+
+impl RateBudget {
+    /// Only what the responses tell.
+    pub const UNLIMITED: Self = Self { serial_writes: false, write_spacing: Duration::ZERO, rules: &[] };
 }
 
 /// A maximum number of calls in a time window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RateRule {
-    pub(super) counts: Counts,
-    pub(super) limit: usize,
-    pub(super) window: Duration,
+pub struct RateRule {
+    /// The calls that it counts.
+    pub counts: Counts,
+    /// How many there may be.
+    pub limit: usize,
+    /// The length of the window.
+    pub window: Duration,
 }
 
 /// Which calls a rule counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counts {
+pub enum Counts {
+    /// Every write.
     Writes,
+    /// These operations.
     Only(&'static [Operation]),
 }
 
@@ -47,33 +54,7 @@ impl RateRule {
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const HOOK_CALLS: &[Operation] = &[Operation::ListHooks, Operation::CreateHook, Operation::UpdateHook, Operation::DeleteHook];
-
-/// The budget of a provider at an API address.
-pub(super) fn budget(kind: ProviderKind, api: &Url) -> RateBudget {
-    match kind {
-        ProviderKind::GitHub if is_github_cloud(api) => RateBudget {
-            serial_writes: true,
-            write_spacing: Duration::from_secs(1),
-            rules: &[
-                RateRule { counts: Counts::Writes, limit: 80, window: MINUTE },
-                RateRule { counts: Counts::Writes, limit: 500, window: HOUR },
-            ],
-        },
-        ProviderKind::GitLab => RateBudget {
-            rules: &[RateRule { counts: Counts::Only(&[Operation::LookUpRepository]), limit: 400, window: MINUTE }],
-            ..RateBudget::default()
-        },
-        ProviderKind::BitbucketCloud => {
-            RateBudget { rules: &[RateRule { counts: Counts::Only(HOOK_CALLS), limit: 1000, window: HOUR }], ..RateBudget::default() }
-        }
-        ProviderKind::GitHub | ProviderKind::BitbucketDataCenter | ProviderKind::AzureDevOps | ProviderKind::Gitea => RateBudget::default(),
-    }
-}
-
-/// GitHub Enterprise Server has no limits unless its administrator sets some.
-fn is_github_cloud(api: &Url) -> bool {
-    api.host_str().is_some_and(|host| host == "api.github.com" || host.ends_with(".ghe.com"))
-}
+/// A window of a rate rule.
+pub(in crate::providers) const MINUTE: Duration = Duration::from_secs(60);
+/// A window of a rate rule.
+pub(in crate::providers) const HOUR: Duration = Duration::from_secs(60 * 60);

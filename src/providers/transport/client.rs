@@ -48,6 +48,7 @@ pub struct Transport {
 /// The parts of a transport that do not depend on the credential.
 pub(super) struct Shared {
     pub(super) kind: ProviderKind,
+    pub(super) request_id_headers: &'static [&'static str],
     pub(super) http: reqwest::Client,
     pub(super) policy: Arc<NetworkPolicy>,
     pub(super) lease: Arc<dyn Lease>,
@@ -305,6 +306,7 @@ impl Transport {
             status,
             url,
             headers,
+            request_id_headers: self.shared.request_id_headers,
             body,
             refusal,
             message,

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::Lease;
 use super::account_cache::{AccountCache, Bucket, SharedCache};
-use super::budget::budget;
+use super::budget::RateBudget;
 use super::byte_budget::ByteBudget;
 use super::classify;
 use super::client::{Shared, Transport};
@@ -55,8 +55,12 @@ pub struct ProxySettings {
 /// [`connect`](crate::providers::Provider::connect).
 #[derive(Clone, Debug)]
 pub struct TransportSettings<'a> {
-    /// Kind of provider.
+    /// The kind of provider, for metrics and logs.
     pub kind: ProviderKind,
+    /// What the provider limits without always telling it.
+    pub rate_budget: RateBudget,
+    /// The response headers that hold the id of a request.
+    pub request_id_headers: &'static [&'static str],
     /// Its addresses. No other address is reached.
     pub endpoint: &'a Endpoint,
     /// Identifies the account whose rate limits apply, without revealing the credential: a keyed hash of it, for example.
@@ -143,7 +147,8 @@ impl TransportFactory {
     /// `Tls` for unusable certificates or keys, `Proxy` for an unusable proxy, `HostNotAllowed` for a proxy that may not be
     /// reached.
     pub fn transport(&self, settings: TransportSettings<'_>) -> Result<Transport, ProviderError> {
-        let TransportSettings { kind, endpoint, credential_identity, ca_pem, client_identity, proxy } = settings;
+        let TransportSettings { kind, rate_budget, request_id_headers, endpoint, credential_identity, ca_pem, client_identity, proxy } =
+            settings;
         let proxied = proxy.is_some();
         let way = way(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref());
         let http = if let Some(http) = self.clients.get(&way) {
@@ -156,14 +161,14 @@ impl TransportFactory {
         let bucket = Bucket { origin: endpoint.api.origin().ascii_serialization(), identity: credential_identity, way };
         let cached = AccountCache::new(self.cached.clone(), bucket.clone());
         let documents = Documents::new(self.documents.clone(), bucket.clone());
-        let (_, limiter) =
-            self.limiters.get_with(bucket, || (kind, Arc::new(RateLimiter::new(budget(kind, &endpoint.api), self.clock.clone()))));
+        let (_, limiter) = self.limiters.get_with(bucket, || (kind, Arc::new(RateLimiter::new(rate_budget, self.clock.clone()))));
         let redactor = match &proxy {
             Some(ProxySettings { login: Some((_, password)), .. }) => Redactor::default().with([password.expose_secret()]),
             _ => Redactor::default(),
         };
         let shared = Shared {
             kind,
+            request_id_headers,
             http,
             policy: Arc::clone(&self.policy),
             lease: Arc::clone(&self.lease),

@@ -39,6 +39,8 @@ mod timings;
 use std::time::Duration;
 
 pub use answer::Answer;
+pub use budget::{Counts, RateBudget, RateRule};
+pub(in crate::providers) use budget::{HOUR, MINUTE};
 pub(in crate::providers) use byte_budget::{Reserved, UNRESERVED};
 pub use call::{Access, Call, Operation};
 pub use classify::{Classifier, Failure};

@@ -208,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_exhausted_limit_holds_everything_until_its_reset() {
-        let (limiter, clock) = limiter(RateBudget::default());
+        let (limiter, clock) = limiter(RateBudget::UNLIMITED);
         let marks = RateMarks { remaining: Some(0), limit: Some(60), reset: Some(after(50)), retry_at: None };
         assert_eq!(limiter.learn(marks, true), Some(after(50)));
         assert_eq!(refused(&limiter, Access::Read).await, Some(after(50)));
@@ -221,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_nearly_used_up_is_kept_for_deletes() {
-        let (limiter, _clock) = limiter(RateBudget::default());
+        let (limiter, _clock) = limiter(RateBudget::UNLIMITED);
         limiter.learn(RateMarks { remaining: Some(6), limit: Some(60), reset: Some(after(50)), retry_at: None }, false);
         assert_eq!(refused(&limiter, Access::Write).await, Some(after(50)));
         assert_eq!(refused(&limiter, Access::Delete).await, None);
@@ -231,14 +231,14 @@ mod tests {
 
     #[tokio::test]
     async fn retry_after_counts_on_a_success_too() {
-        let (limiter, _clock) = limiter(RateBudget::default());
+        let (limiter, _clock) = limiter(RateBudget::UNLIMITED);
         limiter.learn(RateMarks { retry_at: Some(after(20)), ..RateMarks::default() }, false);
         assert_eq!(refused(&limiter, Access::Read).await, Some(after(20)));
     }
 
     #[tokio::test]
     async fn a_refusal_that_tells_no_time_waits_longer_each_time() {
-        let (limiter, clock) = limiter(RateBudget::default());
+        let (limiter, clock) = limiter(RateBudget::UNLIMITED);
         for (now, until) in [(0, 60), (60, 180), (180, 420)] {
             *clock.0.lock().unwrap() = after(now);
             assert_eq!(limiter.learn(RateMarks::default(), true), Some(after(until)));
@@ -251,7 +251,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rule_counts_what_it_names_and_keeps_room_for_deletes() {
         const RULES: &[RateRule] = &[RateRule { counts: Counts::Writes, limit: 3, window: Duration::from_secs(60) }];
-        let (limiter, _clock) = limiter(RateBudget { rules: RULES, ..RateBudget::default() });
+        let (limiter, _clock) = limiter(RateBudget { rules: RULES, ..RateBudget::UNLIMITED });
         for _ in 0..2 {
             assert_eq!(refused(&limiter, Access::Write).await, None);
         }
@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn writes_go_one_at_a_time_and_apart() {
-        let (limiter, _clock) = limiter(RateBudget { serial_writes: true, write_spacing: Duration::from_secs(1), ..RateBudget::default() });
+        let (limiter, _clock) = limiter(RateBudget { serial_writes: true, write_spacing: Duration::from_secs(1), ..RateBudget::UNLIMITED });
         let started = Instant::now();
         let first = limiter.enter(Access::Write, Operation::CreateHook, Duration::from_secs(5)).await;
         let second = limiter.enter(Access::Write, Operation::CreateHook, Duration::from_secs(5));

@@ -12,9 +12,9 @@ use prometheus_client::registry::Registry;
 use url::Url;
 
 use super::*;
-use crate::api::v1alpha1::ProviderKind;
 use crate::clock::SystemClock;
-use crate::providers::Endpoint;
+use crate::providers::gitea::Gitea;
+use crate::providers::{Endpoint, Provider as _};
 
 pub(in crate::providers) const TOKEN: &str = "canary-0123456789abcdef";
 
@@ -80,16 +80,14 @@ impl Server {
 
     pub(in crate::providers) fn transport_with(&self, factory: &TransportFactory, proxy: Option<ProxySettings>) -> Transport {
         let endpoint = self.endpoint();
-        let settings = TransportSettings {
-            kind: ProviderKind::Gitea,
-            endpoint: &endpoint,
-            credential_identity: "one".into(),
-            ca_pem: None,
-            client_identity: None,
-            proxy,
-        };
-        authorized(factory.transport(settings).unwrap())
+        authorized(factory.transport(TransportSettings { proxy, ..settings(&endpoint, "one") }).unwrap())
     }
+}
+
+pub(in crate::providers) fn settings(endpoint: &Endpoint, credential_identity: impl Into<String>) -> TransportSettings<'_> {
+    // The documented answers of several providers are read through this transport.
+    let request_id_headers = &["x-github-request-id", "x-request-id"];
+    TransportSettings { request_id_headers, ..Gitea.profile().transport_settings(endpoint, credential_identity) }
 }
 
 pub(in crate::providers) fn authorized(transport: Transport) -> Transport {

@@ -12,9 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use url::Url;
 
-use super::test_server::{Server, TOKEN, answer, authorized, factory, json, local_policy};
+use super::test_server::{Server, TOKEN, answer, authorized, factory, json, local_policy, settings};
 use super::*;
-use crate::api::v1alpha1::ProviderKind;
 use crate::clock::{Clock, SystemClock};
 use crate::providers::listing::Entries;
 use crate::providers::{Endpoint, ErrorKind};
@@ -311,14 +310,7 @@ async fn a_closed_port_and_an_unknown_name_are_unreachable() {
     for base in [format!("http://{closed}"), "http://no-such-host.invalid".to_owned()] {
         let url: Url = base.parse().unwrap();
         let endpoint = Endpoint { web: url.clone(), api: url.clone(), further_origins: Vec::new(), scope: None };
-        let settings = TransportSettings {
-            kind: ProviderKind::Gitea,
-            endpoint: &endpoint,
-            credential_identity: String::new(),
-            ca_pem: None,
-            client_identity: None,
-            proxy: None,
-        };
+        let settings = settings(&endpoint, "");
         let error = factory(Arc::new(Unleased)).transport(settings).unwrap().send(write(url)).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
     }
@@ -390,14 +382,7 @@ async fn a_certificate_that_is_not_trusted_is_told_apart() {
     });
     let url: Url = format!("https://{address}/").parse().unwrap();
     let endpoint = Endpoint { web: url.clone(), api: url.clone(), further_origins: Vec::new(), scope: None };
-    let settings = |ca_pem| TransportSettings {
-        kind: ProviderKind::Gitea,
-        endpoint: &endpoint,
-        credential_identity: String::new(),
-        ca_pem,
-        client_identity: None,
-        proxy: None,
-    };
+    let settings = |ca_pem| TransportSettings { ca_pem, ..settings(&endpoint, "") };
     let factory = factory(Arc::new(Unleased));
     let error = factory.transport(settings(None)).unwrap().send(read(url.clone())).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Tls, "{error}");
@@ -457,14 +442,7 @@ async fn no_server_and_no_number_of_accounts_makes_series_at_will() {
     let factory = TransportFactory::new(local_policy(), Arc::new(Unleased), Arc::new(SystemClock), &mut registry);
     let endpoint = server.endpoint();
     for account in 0..statuses.len() {
-        let settings = TransportSettings {
-            kind: ProviderKind::Gitea,
-            endpoint: &endpoint,
-            credential_identity: format!("account-{account}"),
-            ca_pem: None,
-            client_identity: None,
-            proxy: None,
-        };
+        let settings = settings(&endpoint, format!("account-{account}"));
         // Reads are retried, and would consume the next scripted response.
         let _ = authorized(factory.transport(settings).unwrap()).send(write(server.url("/api/v1/x"))).await;
     }

@@ -4,9 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::providers::registry;
-
-const PUSHED: &str = "2b7d44102b7d44102b7d44102b7d44102b7d4410";
-const BEFORE: &str = "1f0c9a7e1f0c9a7e1f0c9a7e1f0c9a7e1f0c9a7e";
+use crate::providers::samples::PUSHED;
 
 fn webhook(provider: ProviderKind) -> &'static dyn Webhook {
     registry::provider(provider).unwrap().webhook()
@@ -14,24 +12,7 @@ fn webhook(provider: ProviderKind) -> &'static dyn Webhook {
 
 /// A push to one branch, without a delivery id and without a repository.
 fn push(provider: ProviderKind) -> (HeaderMap, Value) {
-    let plain = json!({"ref": "refs/heads/main", "before": BEFORE, "after": PUSHED});
-    let (headers, body): (&[(&str, &str)], Value) = match provider {
-        ProviderKind::GitHub => (&[("x-github-event", "push")], plain),
-        ProviderKind::Gitea => (&[("x-gitea-event", "push"), ("x-gitea-event-type", "push")], plain),
-        ProviderKind::GitLab => (&[], json!({"object_kind": "push", "ref": "refs/heads/main", "before": BEFORE, "after": PUSHED})),
-        ProviderKind::BitbucketCloud => {
-            let branch = |hash: &str| json!({"type": "branch", "name": "main", "target": {"hash": hash}});
-            (&[("x-event-key", "repo:push")], json!({"push": {"changes": [{"old": branch(BEFORE), "new": branch(PUSHED)}]}}))
-        }
-        ProviderKind::BitbucketDataCenter => {
-            let change = json!({"refId": "refs/heads/main", "fromHash": BEFORE, "toHash": PUSHED, "type": "UPDATE"});
-            (&[("x-event-key", "repo:refs_changed")], json!({"changes": [change]}))
-        }
-        ProviderKind::AzureDevOps => {
-            let update = json!({"name": "refs/heads/main", "oldObjectId": BEFORE, "newObjectId": PUSHED});
-            (&[], json!({"subscriptionId": "2", "eventType": "git.push", "resource": {"refUpdates": [update]}}))
-        }
-    };
+    let (headers, body) = (registry::provider(provider).unwrap().profile().samples.push)();
     let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect();
     (headers, body)
 }
@@ -110,39 +91,17 @@ fn a_push_tells_the_commit_that_its_branch_points_to_now() {
 
 #[test]
 fn as_much_is_taken_as_each_provider_sends() {
-    let mib = |provider| webhook(provider).rules().body_limit >> 20;
-    for (provider, limit) in [
-        (ProviderKind::GitHub, 25),
-        (ProviderKind::GitLab, 25),
-        (ProviderKind::Gitea, 25),
-        (ProviderKind::BitbucketDataCenter, 10),
-        (ProviderKind::AzureDevOps, 10),
-        (ProviderKind::BitbucketCloud, 1),
-    ] {
-        assert_eq!(mib(provider), limit, "{provider}");
+    for provider in ProviderKind::ALL {
+        let expected = registry::provider(provider).unwrap().profile().samples.body_limit_in_mib;
+        assert_eq!(webhook(provider).rules().body_limit >> 20, expected, "{provider}");
     }
-}
-
-/// The headers for an event of each provider that is read from the body.
-fn headers(kind: ProviderKind) -> HeaderMap {
-    let pairs: &[(&str, &str)] = match kind {
-        ProviderKind::GitHub => &[("x-github-event", "push"), ("x-github-delivery", "1")],
-        ProviderKind::GitLab => {
-            &[("x-gitlab-event", "Push Hook"), ("x-gitlab-event-uuid", "1"), ("idempotency-key", "1"), ("webhook-id", "1")]
-        }
-        ProviderKind::BitbucketCloud => &[("x-event-key", "repo:push"), ("x-request-uuid", "1"), ("x-hook-uuid", "1")],
-        ProviderKind::BitbucketDataCenter => &[("x-event-key", "repo:refs_changed"), ("x-request-id", "1")],
-        ProviderKind::AzureDevOps => &[],
-        ProviderKind::Gitea => &[("x-gitea-event", "push"), ("x-gitea-event-type", "push"), ("x-gitea-delivery", "1")],
-    };
-    pairs.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
 }
 
 #[test]
 fn df_20_an_unreadable_delivery_is_told_without_a_word_of_its_body_at_every_provider() {
     let long = "canary".repeat(1_500_000);
     for kind in ProviderKind::ALL {
-        let headers = headers(kind);
+        let (headers, _) = push(kind);
         for body in
             [format!("\"{long}\""), format!(r#"["{long}"]"#), format!(r#"{{"repository": "{long}", "resource": "{long}"}}"#), long.clone()]
         {

@@ -339,16 +339,8 @@ impl TestProvider {
 }
 
 impl Provider for TestProvider {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::GitHub
-    }
-
-    fn credential_kinds(&self) -> &'static [crate::api::v1alpha1::connection::CredentialKind] {
-        &[]
-    }
-
-    fn events(&self) -> &'static [crate::api::v1alpha1::EventKind] {
-        &[]
+    fn profile(&self) -> &'static crate::providers::ProviderProfile {
+        registry::provider(ProviderKind::GitHub).unwrap().profile()
     }
 
     fn capabilities(&self) -> crate::providers::Capabilities {

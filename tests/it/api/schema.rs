@@ -6,6 +6,7 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use testkit::samples;
 use testkit::shared;
 use testkit::test_namespace::{judged_offline, object, untyped};
 
@@ -167,31 +168,19 @@ async fn judges_durations(admission: &mut Admission, base: &Value, pointer: &str
     Ok(())
 }
 
-const SERVER: &str = "https://git.acme.io";
-
-/// Each provider member with only its required fields.
-fn members() -> [(&'static str, Value); 6] {
-    [
-        ("github", json!({ "user": "ada" })),
-        ("gitlab", json!({})),
-        ("bitbucketCloud", json!({ "workspace": "acme" })),
-        ("bitbucketDataCenter", json!({ "url": SERVER })),
-        ("azureDevOps", json!({ "organization": "acme" })),
-        ("gitea", json!({ "url": SERVER, "organization": "acme" })),
-    ]
-}
-
 #[tokio::test]
 async fn dt_01_a_connection_has_exactly_one_provider() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
-    let one = "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea";
-    let members = members();
-    let all: serde_json::Map<_, _> = members.iter().map(|(name, member)| ((*name).to_owned(), member.clone())).collect();
+    let members: Vec<_> = samples::all().map(|samples| (samples.member, samples.minimal)).collect();
+    let names: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
+    let (last, others) = names.split_last().context("providers")?;
+    let one = &format!("provider needs exactly one of {} and {last}", others.join(", "));
+    let all: serde_json::Map<_, _> = members.iter().cloned().collect();
     admission.refuses(json!({ "provider": all }), one).await?;
     admission.refuses(json!({ "provider": {} }), one).await?;
     admission.refuses(json!({}), "spec.provider: Required value").await?;
     for (position, (name, member)) in members.iter().enumerate() {
-        let spec = json!({ "provider": { *name: member } });
+        let spec = json!({ "provider": { name.as_str(): member } });
         admission.admits(spec.clone()).await?;
         let (other, value) = &members[(position + 1) % members.len()];
         admission.refuses(with(&spec, &format!("/provider/{other}"), value.clone()), one).await?;
@@ -205,41 +194,18 @@ async fn dt_01_a_connection_has_exactly_one_provider() -> Result<()> {
 #[tokio::test]
 async fn dt_04_refuses_a_provider_without_its_owner() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
-    let (members, url) = (members(), SERVER);
-    for (spec, expected) in [
-        (json!({ "github": {} }), "github needs either organization or user"),
-        (json!({ "github": { "organization": "acme", "user": "ada" } }), "github needs either organization or user"),
-        (json!({ "gitea": { "url": url } }), "gitea needs either organization or user"),
-        (json!({ "gitea": { "url": url, "organization": "acme", "user": "ada" } }), "gitea needs either organization or user"),
-        (json!({ "gitea": { "organization": "acme" } }), "spec.provider.gitea.url: Required value"),
-        (json!({ "bitbucketCloud": {} }), "spec.provider.bitbucketCloud.workspace: Required value"),
-        (json!({ "bitbucketDataCenter": { "project": "APP" } }), "spec.provider.bitbucketDataCenter.url: Required value"),
-        (json!({ "azureDevOps": {} }), "spec.provider.azureDevOps.organization: Required value"),
-        (
-            json!({ "azureDevOps": { "organization": "https://dev.azure.com/acme" } }),
-            "organization is a name such as acme, not a URL; a Server's address belongs in url",
-        ),
-        (json!({ "gitlab": { "group": { "id": 1 } } }), "spec.provider.gitlab.group"),
-    ] {
-        admission.refuses(json!({ "provider": spec }), expected).await?;
+    for samples in samples::all() {
+        for (spec, expected) in &samples.refused {
+            admission.refuses(json!({ "provider": samples.provider(spec) }), expected).await?;
+        }
+        for spec in &samples.admitted {
+            admission.admits(json!({ "provider": samples.provider(spec) })).await?;
+        }
+        for (spec, field, most) in &samples.texts {
+            let pointer = format!("/provider/{}/{field}", samples.member);
+            admission.bounds_text(&json!({ "provider": samples.provider(spec) }), &pointer, 1, *most).await?;
+        }
     }
-    admission.admits(json!({ "provider": { "gitlab": { "group": 42 } } })).await?;
-    admission.admits(json!({ "provider": { "gitlab": { "group": "platform/apps" } } })).await?;
-    for (member, field, most) in [
-        ("bitbucketCloud", "workspace", 100),
-        ("bitbucketCloud", "project", 100),
-        ("bitbucketDataCenter", "project", 128),
-        ("azureDevOps", "organization", 100),
-        ("azureDevOps", "project", 100),
-        ("github", "user", 100),
-        ("gitea", "organization", 100),
-    ] {
-        let (_, value) = members.iter().find(|(name, _)| *name == member).context("a member")?;
-        admission.bounds_text(&json!({ "provider": { member: value } }), &format!("/provider/{member}/{field}"), 1, most).await?;
-    }
-    admission.bounds_text(&github(), "/provider/github/organization", 1, 100).await?;
-    let gitea_user = json!({ "provider": { "gitea": { "url": url, "user": "ada" } } });
-    admission.bounds_text(&gitea_user, "/provider/gitea/user", 1, 100).await?;
     admission.verdict()
 }
 
@@ -532,50 +498,17 @@ async fn the_provider_of_a_connection_cannot_change_while_bindings_use_it() -> R
     let cluster = shared::control_plane().await?.cluster();
     let namespace = cluster.create_namespace("fixed").await?;
     let api = untyped(cluster.client()?, &namespace, "GitProviderConnection");
-    let url = "https://git.acme.io";
-    let other = "https://git.other.io";
-    let cases = [
-        (
-            "github",
-            json!({ "organization": "a", "url": url }),
-            vec![
-                json!({ "url": other }),
-                json!({ "url": null }),
-                json!({ "organization": "b" }),
-                json!({ "organization": null, "user": "a" }),
-            ],
-        ),
-        ("gitlab", json!({ "group": "a", "url": url }), vec![json!({ "url": other }), json!({ "group": 7 }), json!({ "group": null })]),
-        (
-            "bitbucketCloud",
-            json!({ "workspace": "a", "project": "P" }),
-            vec![json!({ "url": other }), json!({ "workspace": "b" }), json!({ "project": "Q" })],
-        ),
-        (
-            "bitbucketDataCenter",
-            json!({ "url": url, "project": "P" }),
-            vec![json!({ "url": other }), json!({ "project": "Q" }), json!({ "project": null })],
-        ),
-        (
-            "azureDevOps",
-            json!({ "organization": "a", "project": "P" }),
-            vec![json!({ "url": other }), json!({ "organization": "b" }), json!({ "project": null })],
-        ),
-        (
-            "gitea",
-            json!({ "url": url, "user": "a" }),
-            vec![json!({ "url": other }), json!({ "user": "b" }), json!({ "user": null, "organization": "a" })],
-        ),
-    ];
     let parameters = PatchParams::default();
-    for (member, value, changes) in cases {
-        let name = member.to_lowercase();
-        api.create(&PostParams::default(), &object("GitProviderConnection", &name, &json!({ "provider": { member: value } }))?).await?;
+    let all: Vec<_> = samples::all().collect();
+    for (position, samples) in all.iter().enumerate() {
+        let (member, changes) = (samples.member.as_str(), &samples.fixed.changes);
+        let (name, value) = (member.to_lowercase(), samples.provider(&samples.fixed.spec));
+        api.create(&PostParams::default(), &object("GitProviderConnection", &name, &json!({ "provider": value }))?).await?;
         for bindings in [1, 0] {
             api.patch_status(&name, &parameters, &Patch::Merge(json!({ "status": { "bindings": bindings } }))).await?;
             let dry = PatchParams { dry_run: true, ..PatchParams::default() };
-            let another = if member == "github" { "gitlab" } else { "github" };
-            let swap = json!({ member: null, another: if another == "github" { json!({ "user": "a" }) } else { json!({}) } });
+            let another = &all[(position + 1) % all.len()];
+            let swap = json!({ member: null, another.member.as_str(): another.minimal });
             for change in changes.iter().map(|change| json!({ member: change })).chain([swap]) {
                 let answer = api.patch(&name, &dry, &Patch::Merge(json!({ "spec": { "provider": change } }))).await;
                 match (bindings, answer) {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use forgebind::api::crd;
 use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
 
+use testkit::samples;
 use testkit::shared;
 use testkit::test_namespace::{object, untyped};
 
@@ -173,12 +174,10 @@ fn remove(object: &mut Value, members: &[&str]) {
 
 /// Adjusts a random spec to the rules that relate fields, which random values almost never satisfy.
 fn tame(spec: &mut Value) {
-    const PROVIDERS: &[&str] = &["github", "gitlab", "bitbucketCloud", "bitbucketDataCenter", "azureDevOps", "gitea"];
-    keep_one(&mut spec["provider"], PROVIDERS);
-    for member in ["github", "gitea"] {
-        if spec["provider"][member].is_object() {
-            keep_one(&mut spec["provider"][member], &["organization", "user"]);
-        }
+    let members: Vec<String> = samples::all().map(|samples| samples.member).collect();
+    keep_one(&mut spec["provider"], &members.iter().map(String::as_str).collect::<Vec<_>>());
+    for provider in spec["provider"].as_object_mut().into_iter().flat_map(|members| members.values_mut()) {
+        keep_one(provider, &["organization", "user"]);
     }
     for grant in spec["allowedBindings"].as_array_mut().into_iter().flatten() {
         match grant["namespaces"]["from"].as_str() {

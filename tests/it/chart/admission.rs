@@ -2,12 +2,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::network::{NetworkPolicy, Purpose, Refusal};
+use forgebind::providers::registry;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use testkit::chart;
 use testkit::installation::Installation;
+use testkit::samples;
 use testkit::test_env::{SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
 
@@ -54,26 +56,18 @@ const CASES: [(&str, bool, bool); 34] = [
 
 /// Specs with an address in one field, for every provider and both of its fields.
 fn connections(url: &str) -> Vec<Value> {
-    let elsewhere = "https://gitea.acme.io";
-    [
-        json!({"github": {"organization": "acme"}}),
-        json!({"gitlab": {"group": "acme"}}),
-        json!({"bitbucketCloud": {"workspace": "acme"}}),
-        json!({"bitbucketDataCenter": {"url": elsewhere, "project": "APP"}}),
-        json!({"azureDevOps": {"organization": "acme"}}),
-        json!({"gitea": {"url": elsewhere, "organization": "acme"}}),
-    ]
-    .into_iter()
-    .flat_map(|provider| {
-        ["url", "apiURL"].map(|field| {
-            let mut provider = provider.clone();
-            if let Some(member) = provider.as_object_mut().and_then(|members| members.values_mut().next()) {
-                member[field] = json!(url);
-            }
-            json!({"provider": provider})
+    samples::all()
+        .map(|samples| samples.provider(&samples.minimal))
+        .flat_map(|provider| {
+            ["url", "apiURL"].map(|field| {
+                let mut provider = provider.clone();
+                if let Some(member) = provider.as_object_mut().and_then(|members| members.values_mut().next()) {
+                    member[field] = json!(url);
+                }
+                json!({"provider": provider})
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn binding(urls: &[&str]) -> Value {
@@ -136,6 +130,7 @@ async fn in_force(env: &TestEnv, kind: &str, spec: &Value, host: &str) -> Result
 fn flags_allow(purpose: Purpose, url: &str) -> Result<bool> {
     let patterns = |hosts: &[&str]| hosts.iter().map(|host| host.parse()).collect::<Result<Vec<_>, _>>();
     let policy = NetworkPolicy {
+        cloud_hosts: registry::cloud_hosts(),
         provider_hosts: patterns(&PROVIDER_HOSTS)?,
         sink_hosts: patterns(&SINK_HOSTS)?,
         allow_cidrs: vec!["0.0.0.0/0".parse()?, "::/0".parse()?],

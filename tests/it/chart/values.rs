@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::crd;
+use forgebind::api::v1alpha1::ProviderKind;
+use forgebind::providers::registry;
 use serde_json::{Value, json};
 
 use testkit::chart;
 use testkit::chart::rendered;
 use testkit::generated::compare;
+use testkit::samples;
 
 fn file(name: &str) -> Result<String> {
     std::fs::read_to_string(chart::folder().join(name)).with_context(|| name.to_owned())
@@ -257,6 +260,27 @@ async fn the_metadata_for_artifact_hub_is_correct() -> Result<()> {
         let kind = change["kind"].as_str().unwrap_or_default();
         ensure!(["added", "changed", "deprecated", "removed", "fixed", "security"].contains(&kind), "{change}");
         ensure!(change["description"].is_string(), "{change}");
+    }
+    Ok(())
+}
+
+/// What the templates need to know of each provider, from the providers' profiles.
+#[test]
+fn the_chart_knows_the_generated_facts_of_every_provider() -> Result<()> {
+    let lines = ProviderKind::ALL.into_iter().map(|kind| {
+        let hosts = registry::provider(kind).map_or(&[][..], |provider| provider.profile().cloud_hosts);
+        json!({"member": samples::of(kind).member, "flag": kind.flag(), "cloudHosts": hosts}).to_string()
+    });
+    compare(&chart::folder().join("files/providers.json"), &format!("[\n{}\n]\n", lines.collect::<Vec<_>>().join(",\n")))
+}
+
+#[test]
+fn every_provider_has_a_switch_that_the_schema_knows() -> Result<()> {
+    let (values, schema) = (defaults()?, schema()?);
+    for member in samples::all().map(|samples| samples.member) {
+        ensure!(values["providers"][&member]["enabled"] == true, "values.yaml has no providers.{member}.enabled");
+        let described = &schema["properties"]["providers"]["properties"][&member]["properties"]["enabled"];
+        ensure!(described["type"] == "boolean", "values.schema.json has no providers.{member}.enabled");
     }
     Ok(())
 }

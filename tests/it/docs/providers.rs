@@ -9,6 +9,7 @@ use forgebind::providers::pull_request::PullRequestAction;
 use forgebind::providers::{Capabilities, Provider, registry};
 
 use testkit::components::repository_root;
+use testkit::samples;
 
 /// The fields of [`Capabilities`] as questions of a reader.
 fn questions(capabilities: &Capabilities) -> [(&'static str, &'static str, bool); 10] {
@@ -87,24 +88,10 @@ fn pull_requests(providers: &[&dyn Provider]) -> String {
         });
         text += &row([action.words().to_owned(), event].into_iter().chain(names));
     }
-    text + PULL_REQUEST_NOTES
+    // What the table cannot say.
+    let notes = providers.iter().flat_map(|provider| samples::of(provider.kind()).pull_request_notes);
+    text + "\n" + &notes.map(|note| format!("- {note}\n")).collect::<String>()
 }
-
-/// Notes that do not fit into the table of pull requests.
-const PULL_REQUEST_NOTES: &str = "
-- Azure DevOps lets nobody subscribe to a changed target: `git.pullrequest.updated` is for pushes to the source branch, changes of
-  status, reviewers and votes, and its documentation names no other change, with a `notificationType` or without one. The next
-  push tells of the new target. A reactivated or published pull request is told, if at all, by the subscription for changes of
-  status, which exists where a binding asks for `PullRequestClosed`: it becomes `PullRequest` where the binding asks for both.
-- Bitbucket Data Center's `pr:reopened` is read where it comes and not asked for: not every version knows the key, and one that does
-  not refuses the whole webhook.
-- Bitbucket Cloud does not say what an update changed. It is sent when the last commit of the source branch, the target or the
-  draft mark are others than in the delivery before, so that a pull request that becomes a draft is sent as well. It cannot
-  open a declined pull request again.
-- GitLab names a changed target from 16.8 on; before that nobody can tell it from other updates.
-- Of a review at GitHub and Gitea that approves or asks for changes nothing is sent, also where it has a text. Comments on lines
-  of GitHub's reviews are sent one by one.
-";
 
 fn document() -> Result<String> {
     let providers = served();
@@ -133,7 +120,7 @@ fn document() -> Result<String> {
     text += &pull_requests(&providers);
     text += "\n## Credentials\n\nThe keys of the Secret that each provider accepts.\n\n";
     for provider in &providers {
-        let kinds: Vec<_> = provider.credential_kinds().iter().map(|kind| keys(*kind).to_owned()).collect();
+        let kinds: Vec<_> = provider.profile().credential_kinds.iter().map(|kind| keys(*kind).to_owned()).collect();
         writeln!(text, "- {}: {}", provider.kind(), kinds.join("; "))?;
     }
     Ok(text)
@@ -157,7 +144,7 @@ fn every_supported_event_has_a_description() {
     for provider in served() {
         for event in EventKind::ALL {
             let has_words = !provider.event_words(event).is_empty();
-            assert_eq!(provider.events().contains(&event), has_words, "{}: {event}", provider.kind());
+            assert_eq!(provider.profile().events.contains(&event), has_words, "{}: {event}", provider.kind());
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use testkit::chart::{self, objects, render};
 use testkit::components::repository_root;
+use testkit::samples;
 
 /// The folder of the reference pages.
 const REFERENCE: &str = "src/docs/guide/reference";
@@ -116,19 +117,7 @@ fn served() -> Vec<&'static dyn Provider> {
     ProviderKind::ALL.into_iter().filter_map(registry::provider).collect()
 }
 
-/// The provider's name as people write it.
-const fn title(kind: ProviderKind) -> &'static str {
-    match kind {
-        ProviderKind::GitHub => "GitHub",
-        ProviderKind::GitLab => "GitLab",
-        ProviderKind::BitbucketCloud => "Bitbucket Cloud",
-        ProviderKind::BitbucketDataCenter => "Bitbucket Data Center",
-        ProviderKind::AzureDevOps => "Azure DevOps",
-        ProviderKind::Gitea => "Gitea and Forgejo",
-    }
-}
-
-/// The use of a permission, in plain words.
+/// What a permission is good for, in plain words.
 const fn purpose(permission: Permission) -> &'static str {
     match permission {
         Permission::ReadContents => "read branches and files, clone",
@@ -154,10 +143,7 @@ const PERMISSIONS: &str = "# Permissions
 
 <!-- Generated from the code by `make generate`: tests/it/docs/reference.rs. -->
 
-Give each side the least that does. Where to click, provider by provider: [GitHub](../connect/github.md),
-[GitLab](../connect/gitlab.md), [Bitbucket Cloud](../connect/bitbucket-cloud.md),
-[Bitbucket Data Center](../connect/bitbucket-data-center.md), [Azure DevOps](../connect/azure-devops.md),
-[Gitea and Forgejo](../connect/gitea.md).
+Give each side the least that does. The section of each provider links the page that says where to click.
 
 ## What Forgebind itself needs of a credential
 
@@ -194,7 +180,8 @@ does not tell. `Missing` makes Authorized of the connection False and blocks onl
 
 fn of_provider(provider: &dyn Provider) -> String {
     let capabilities = provider.capabilities();
-    let mut text = format!("\n### {}\n\n", title(provider.kind()));
+    let (title, flag) = (samples::of(provider.kind()).title, provider.kind().flag());
+    let mut text = format!("\n### {title}\n\n[Where to click](../connect/{flag}.md). ");
     text += if capabilities.scope_introspection {
         "The credential tells what it may do, at least some kinds of it. "
     } else {
@@ -322,8 +309,8 @@ fn dv_05_pk_02_pk_09_pk_11_pk_18_the_page_of_a_provider_names_every_required_sco
                 ensure!(named.contains(scope), "{path}: {permission} needs {scope} ({needed}), which the page does not name");
             }
         }
-        let title = title(kind).replace(" and ", " or ");
-        ensure!(page.starts_with(&format!("# Connect {title}\n")), "the title of {path} is not Connect {title}");
+        let title = samples::of(kind).title.replace(" and ", " or ");
+        ensure!(page.starts_with(&format!("# Connect {title}\n")), "{path} is not called Connect {title}");
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         for needed in ["Create ", "Check that it works", "Errors at ", "Limits of "] {
             ensure!(sections.iter().any(|section| section.starts_with(needed)), "{path} has no section {needed}: {sections:?}");

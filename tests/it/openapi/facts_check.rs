@@ -6,6 +6,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 use serde_json::{Value, json};
 
+use testkit::samples;
 use testkit::sim::facts::Facts;
 use testkit::sim::facts::extract::originals;
 
@@ -13,8 +14,8 @@ use testkit::sim::facts::extract::originals;
 struct Exchange {
     kind: ProviderKind,
     method: Method,
-    path: &'static str,
-    query: &'static [(&'static str, &'static str)],
+    path: String,
+    query: Vec<(String, String)>,
     body: Option<Value>,
     status: u16,
     answer: Option<Value>,
@@ -22,26 +23,16 @@ struct Exchange {
 
 impl Exchange {
     fn request(&self) -> Vec<String> {
-        let query: Vec<(String, String)> = self.query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        Facts::of(self.kind).request(&self.method, self.path, &query, self.body.as_ref())
+        Facts::of(self.kind).request(&self.method, &self.path, &self.query, self.body.as_ref())
     }
 
     fn answered(&self) -> Vec<String> {
-        Facts::of(self.kind).answer(&self.method, self.path, self.status, self.answer.as_ref())
+        Facts::of(self.kind).answer(&self.method, &self.path, self.status, self.answer.as_ref())
     }
 }
 
-const WHEN: &str = "2026-11-21T09:00:00Z";
-const UUID: &str = "fd672255-8b6b-4769-9260-beea83d752ce";
-
 fn github_hook() -> Value {
-    let api = "https://api.github.com/repos/acme/shop/hooks/7";
-    json!({
-        "type": "Repository", "id": 7, "name": "web", "active": true, "events": ["push", "pull_request"],
-        "config": { "content_type": "json", "insecure_ssl": "0", "url": "https://in.acme.io", "secret": "********" },
-        "created_at": WHEN, "updated_at": WHEN, "url": api, "test_url": format!("{api}/test"), "ping_url": format!("{api}/pings"),
-        "last_response": { "code": null, "status": "unused", "message": null },
-    })
+    exchange(ProviderKind::GitHub, &Method::POST).answer.unwrap()
 }
 
 fn hook_without_a_name() -> Value {
@@ -50,129 +41,24 @@ fn hook_without_a_name() -> Value {
     hook
 }
 
-fn gitlab_hook() -> Value {
-    json!({
-        "id": 7, "project_id": 3, "url": "https://in.acme.io", "created_at": WHEN, "push_events": true, "tag_push_events": true,
-        "merge_requests_events": true, "alert_status": "executable", "disabled_until": null, "token_present": false,
-        "signing_token_present": true, "url_variables": [], "custom_headers": [{ "key": "X-Team" }],
-    })
-}
-
-fn bitbucket_hook() -> Value {
-    json!({
-        "type": "webhook_subscription", "uuid": format!("{{{UUID}}}"), "url": "https://in.acme.io", "description": "forgebind",
-        "active": true, "events": ["repo:push"], "secret_set": true, "subject_type": "repository", "created_at": WHEN,
-        "subject": { "type": "repository", "full_name": "acme/shop", "uuid": format!("{{{UUID}}}"), "name": "shop" },
-    })
-}
-
-fn data_center_hook() -> Value {
-    json!({
-        "id": 7, "name": "forgebind", "url": "https://in.acme.io", "active": true, "events": ["repo:refs_changed"],
-        "createdDate": 1_795_243_200_000_i64, "updatedDate": 1_795_243_200_000_i64, "configuration": { "secret": "s" },
-        "scopeType": "repository", "sslVerificationRequired": true,
-    })
-}
-
-fn subscription(more: &Value) -> Value {
-    let mut subscription = json!({
-        "publisherId": "tfs", "eventType": "git.push", "resourceVersion": "1.0", "consumerId": "webHooks",
-        "consumerActionId": "httpRequest", "publisherInputs": { "projectId": UUID, "repository": UUID },
-        "consumerInputs": { "url": "https://in.acme.io", "basicAuthUsername": "forgebind" },
-    });
-    for (name, value) in more.as_object().unwrap() {
-        subscription[name] = value.clone();
-    }
-    subscription
-}
-
-fn gitea_hook() -> Value {
-    json!({
-        "id": 7, "type": "gitea", "name": "", "branch_filter": "*", "config": { "url": "https://in.acme.io", "content_type": "json" },
-        "events": ["push"], "authorization_header": "", "active": true, "updated_at": WHEN, "created_at": WHEN,
-    })
-}
-
-/// For each provider the list of hooks and the creation of one.
+/// For each provider the list of hooks, then the creation of one.
 fn exchanges() -> Vec<Exchange> {
-    let mut exchanges = Vec::new();
-    let mut add = |kind, path, query, list: Value, body: Value, status, hook: Value| {
-        exchanges.push(Exchange { kind, method: Method::GET, path, query, body: None, status: 200, answer: Some(list) });
-        exchanges.push(Exchange { kind, method: Method::POST, path, query: &[], body: Some(body), status, answer: Some(hook) });
+    let of = |kind, exchange: samples::Exchange| Exchange {
+        kind,
+        method: exchange.method.parse().unwrap(),
+        path: exchange.path,
+        query: exchange.query,
+        body: exchange.body,
+        status: exchange.status,
+        answer: exchange.answer,
     };
-    add(
-        ProviderKind::GitHub,
-        "/repos/acme/shop/hooks",
-        &[("per_page", "100"), ("page", "2")],
-        json!([github_hook()]),
-        json!({ "name": "web", "active": true, "events": ["push"],
-            "config": { "url": "https://in.acme.io", "content_type": "json", "secret": "s", "insecure_ssl": "0" } }),
-        201,
-        github_hook(),
-    );
-    add(
-        ProviderKind::GitLab,
-        "/projects/acme%2Fapps%2Fshop/hooks",
-        &[("per_page", "100")],
-        json!([gitlab_hook()]),
-        json!({ "url": "https://in.acme.io", "push_events": true, "signing_token": "whsec_", "branch_filter_strategy": "all_branches" }),
-        201,
-        gitlab_hook(),
-    );
-    add(
-        ProviderKind::BitbucketCloud,
-        "/repositories/acme/shop/hooks",
-        &[("pagelen", "100")],
-        json!({ "values": [bitbucket_hook()], "page": 1, "pagelen": 100, "size": 1 }),
-        json!({ "url": "https://in.acme.io", "description": "forgebind", "active": true, "events": ["repo:push"], "secret": "s" }),
-        201,
-        bitbucket_hook(),
-    );
-    add(
-        ProviderKind::BitbucketDataCenter,
-        "/api/latest/projects/~ada/repos/shop/webhooks",
-        &[("limit", "100")],
-        json!({ "values": [data_center_hook()], "size": 1, "limit": 25, "start": 0, "isLastPage": true }),
-        json!({ "name": "forgebind", "url": "https://in.acme.io", "active": true, "events": ["repo:refs_changed"],
-            "configuration": { "secret": "s" }, "sslVerificationRequired": true }),
-        201,
-        data_center_hook(),
-    );
-    let of_server = json!({ "id": UUID, "status": "enabled", "createdDate": WHEN, "createdBy": { "id": UUID }, "probationRetries": 0 });
-    exchanges.extend([
-        Exchange {
-            kind: ProviderKind::AzureDevOps,
-            method: Method::GET,
-            path: "/acme/_apis/hooks/subscriptions",
-            query: &[("api-version", "7.1"), ("consumerId", "webHooks")],
-            body: None,
-            status: 200,
-            answer: Some(json!({ "count": 1, "value": [subscription(&of_server)] })),
-        },
-        Exchange {
-            kind: ProviderKind::AzureDevOps,
-            method: Method::POST,
-            path: "/acme/_apis/hooks/subscriptions",
-            query: &[("api-version", "7.1")],
-            body: Some(subscription(&json!({}))),
-            status: 200,
-            answer: Some(subscription(&of_server)),
-        },
-    ]);
-    let gitea = |method, query, body, status, answer| Exchange {
-        kind: ProviderKind::Gitea,
-        method,
-        path: "/repos/acme/shop/hooks",
-        query,
-        body,
-        status,
-        answer: Some(answer),
-    };
-    let wanted = json!({ "type": "gitea", "active": true, "events": ["push"], "branch_filter": "*",
-        "config": { "url": "https://in.acme.io", "content_type": "json", "secret": "s" } });
-    exchanges.push(gitea(Method::GET, &[("limit", "50"), ("page", "2")], None, 200, json!([gitea_hook()])));
-    exchanges.push(gitea(Method::POST, &[], Some(wanted), 201, gitea_hook()));
-    exchanges
+    let all =
+        ProviderKind::ALL.into_iter().flat_map(|kind| samples::of(kind).exchanges.into_iter().map(move |exchange| of(kind, exchange)));
+    all.collect()
+}
+
+fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn exchange(kind: ProviderKind, method: &Method) -> Exchange {
@@ -197,11 +83,11 @@ fn valid_requests_and_answers_have_no_findings() {
 #[test]
 fn fields_and_paths_that_no_description_has_are_reported_at_every_provider() {
     for mut exchange in exchanges() {
-        exchange.query = &[("api-version", "7.1"), ("frobnicate", "1")];
+        exchange.query = query(&[("api-version", "7.1"), ("frobnicate", "1")]);
         let findings = exchange.request();
         assert!(findings.iter().any(|finding| finding.contains("?frobnicate: unknown parameter")), "{findings:?}");
         if let Some(body) = &mut exchange.body {
-            exchange.query = if exchange.kind == ProviderKind::AzureDevOps { &[("api-version", "7.1")] } else { &[] };
+            exchange.query = if exchange.kind == ProviderKind::AzureDevOps { query(&[("api-version", "7.1")]) } else { Vec::new() };
             body["frobnicate"] = json!(true);
             assert_one(&exchange.request(), "body.frobnicate: unknown field");
             exchange.answer.as_mut().unwrap()["frobnicate"] = json!(true);
@@ -213,7 +99,7 @@ fn fields_and_paths_that_no_description_has_are_reported_at_every_provider() {
         assert_one(&exchange.answered(), "no JSON, expected some");
         exchange.status = 299;
         assert_one(&exchange.answered(), "299: not described");
-        exchange.path = "/frobnicate";
+        exchange.path = "/frobnicate".to_owned();
         assert_one(&exchange.request(), "/frobnicate: unknown path");
         assert_one(&exchange.answered(), "/frobnicate: unknown path");
         (exchange.status, exchange.answer) = (404, Some(json!({ "message": "Not Found" })));
@@ -309,7 +195,7 @@ fn fields_are_checked() {
         ]
     );
     let again = json!([hook_without_a_name(), hook_without_a_name(), github_hook()]);
-    assert_one(&Facts::of(ProviderKind::GitHub).answer(&Method::GET, list.path, 200, Some(&again)), "200[0].name: missing");
+    assert_one(&Facts::of(ProviderKind::GitHub).answer(&Method::GET, &list.path, 200, Some(&again)), "200[0].name: missing");
     let page = json!({ "values": [{ "type": "webhook_subscription", "events": ["repo:exploded"] }] });
     let findings = Facts::of(ProviderKind::BitbucketCloud).answer(&Method::GET, "/repositories/acme/shop/hooks", 200, Some(&page));
     assert_one(&findings, "200.values[0].events[0]: \"repo:exploded\", expected \"issue:comment_created\"");

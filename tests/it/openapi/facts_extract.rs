@@ -80,7 +80,7 @@ object @tree
   children [@tree]
   name! string|null
 ";
-    assert_eq!(extracted(&Description { base: "", rests: &[] }, document), expected);
+    assert_eq!(extracted(&Description { base: String::new(), rests: Vec::new() }, document), expected);
 }
 
 #[test]
@@ -122,5 +122,5 @@ object @File
   mode 4|6
   word string
 ";
-    assert_eq!(extracted(&Description { base: "/api", rests: &["/files/{path}"] }, document), expected);
+    assert_eq!(extracted(&Description { base: "/api".to_owned(), rests: vec!["/files/{path}".to_owned()] }, document), expected);
 }

@@ -5,69 +5,22 @@ use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
 use testkit::components::repository_root;
+use testkit::samples;
 use testkit::sim::facts::corrections::{Change, Correction};
 use testkit::sim::facts::extract::{Description, extract, originals};
 use testkit::sim::facts::notation::{self, Evidence};
 use testkit::sim::facts::table::Table;
 use testkit::sim::facts::{self, Facts, additions};
 
-struct Original {
-    title: &'static str,
-    from: &'static str,
-    files: &'static [&'static str],
-    description: Description,
-}
-
-const fn original(kind: ProviderKind) -> Original {
-    match kind {
-        ProviderKind::GitHub => Original {
-            title: "GitHub",
-            from: "@octokit/openapi 23.0.2, api.github.com (MIT)",
-            files: &["github.json"],
-            description: Description { base: "", rests: &[] },
-        },
-        ProviderKind::GitLab => Original {
-            title: "GitLab",
-            from: "GitLab 17.10, doc/api/openapi/openapi_v2.yaml (CC BY-SA 4.0)",
-            files: &["gitlab.json"],
-            description: Description { base: "/api/v4", rests: &[] },
-        },
-        ProviderKind::BitbucketCloud => Original {
-            title: "Bitbucket Cloud",
-            from: "Bitbucket Cloud, swagger.v3.json of June 2026 (Apache-2.0)",
-            files: &["bitbucket-cloud.json"],
-            description: Description { base: "", rests: &["/refs/branches/{name}", "/src/{commit}/{path}"] },
-        },
-        ProviderKind::BitbucketDataCenter => Original {
-            title: "Bitbucket Data Center",
-            from: "Bitbucket Data Center 9.2, swagger.v3.json (Apache-2.0)",
-            files: &["bitbucket-data-center.json"],
-            description: Description { base: "", rests: &["/browse/{path}"] },
-        },
-        ProviderKind::AzureDevOps => Original {
-            title: "Azure DevOps",
-            from: "MicrosoftDocs/vsts-rest-api-specs 7.1: core, git and hooks (MIT)",
-            files: &["azure-devops-core.json", "azure-devops-git.json", "azure-devops-service-hooks.json"],
-            description: Description { base: "", rests: &[] },
-        },
-        ProviderKind::Gitea => Original {
-            title: "Gitea",
-            from: "go-gitea/gitea, templates/swagger/v1_json.tmpl of July 2026 (MIT)",
-            files: &["gitea.json"],
-            description: Description { base: "", rests: &["/branches/{branch}", "/contents/{filepath}"] },
-        },
-    }
-}
-
-/// Compares the tables with the descriptions. With `UPDATE=1` (`make generate`) it writes the tables instead.
+/// Compares the tables with the descriptions. With `UPDATE=1` (`make generate`) it writes instead.
 #[test]
 fn checked_in_fact_tables_are_those_of_the_official_descriptions() -> Result<()> {
     let Some(folder) = originals() else { return Ok(()) };
     for kind in ProviderKind::ALL {
-        let Original { title, from, files, description } = original(kind);
+        let samples::Facts { title, from, files, base, rests } = samples::of(kind).facts;
         let documents = files.iter().map(|file| Ok(serde_json::from_slice(&std::fs::read(folder.join(file))?)?));
         let documents = documents.collect::<Result<Vec<Value>>>().with_context(|| format!("{files:?}"))?;
-        let table = extract(&description, &documents).with_context(|| format!("{kind}"))?;
+        let table = extract(&Description { base, rests }, &documents).with_context(|| format!("{kind}"))?;
         let text = format!(
             "# {title}: facts about its API, extracted by `make generate` from\n# {from}.\n\
              # The notation is described at the top of additions.facts. Change nothing here: what the description lacks goes there,\n\
@@ -90,7 +43,7 @@ fn checked_in_fact_tables_are_those_of_the_official_descriptions() -> Result<()>
 fn fact_tables_are_read_completely() {
     for kind in ProviderKind::ALL {
         let text = facts::extracted(kind);
-        let tables = notation::read(text, Evidence::OfTheDescription).unwrap_or_else(|errors| panic!("{kind}: {errors:#?}"));
+        let tables = notation::read(&text, Evidence::OfTheDescription).unwrap_or_else(|errors| panic!("{kind}: {errors:#?}"));
         let (heading, _) = text.split_once("provider ").unwrap();
         let again = format!("{heading}provider {}\n{}", kind.flag(), notation::write(&tables[kind.flag()]));
         assert!(again == text, "{kind}: the table is not in its written form; run `make generate`");

@@ -76,12 +76,6 @@ fn told(content: &Content) -> Vec<(EventKind, Change)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pk_14_pk_15_dv_20_the_contract_holds() -> Result<()> {
-    run(&subject(&simulated().await?)).await;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn pk_15_the_contract_holds_with_a_server_of_an_older_version() -> Result<()> {
     let simulated = Simulated::with(Simulator::start(make_older).await?, Timings::default())?;
     run(&subject(&simulated)).await;

@@ -5,15 +5,14 @@ use forgebind::api::v1alpha1::connection::{IdentityKind, PermissionState};
 use forgebind::api::v1alpha1::{EventKind, Permission, ProviderKind};
 use forgebind::protocol::secret::WebhookSecret;
 use forgebind::providers::permission::Grants;
-use forgebind::providers::transport::{Timings, TransportSettings};
+use forgebind::providers::transport::Timings;
 use forgebind::providers::webhook::{Change, Content};
 use forgebind::providers::{Client, Credential, Deletion, Endpoint, ErrorKind, Hook, HookRequest, HookUrl, Repository};
 use futures::TryStreamExt as _;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use testkit::contract::simulated::subject;
-use testkit::contract::{run, secret};
+use testkit::contract::secret;
 use testkit::plain_http;
 use testkit::sim::bitbucket_cloud::{
     API_TOKEN_WITHOUT_USER, APP_PASSWORD, BitbucketCloud, EMAIL, MOST_HOOKS, OPERATOR_SCOPES, PROJECT_TOKEN, REPOSITORY_TOKEN,
@@ -59,22 +58,9 @@ fn refusal<T: std::fmt::Debug>(result: Result<T>) -> Result<(ErrorKind, String)>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bb_01_dv_12_the_contract_holds() -> Result<()> {
-    run(&subject(&simulated().await?)).await;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn dv_11_dt_18_bb_11_refusing_an_app_password_names_its_replacement() -> Result<()> {
+async fn dv_11_dt_18_bb_11_an_app_password_is_answered_with_what_replaced_it() -> Result<()> {
     let simulated = simulated().await?;
-    let settings = TransportSettings {
-        kind: simulated.provider.kind(),
-        endpoint: &simulated.endpoint,
-        credential_identity: "app password".into(),
-        ca_pem: None,
-        client_identity: None,
-        proxy: None,
-    };
+    let settings = simulated.provider.profile().transport_settings(&simulated.endpoint, "app password");
     let credential = Credential::BasicAuth { username: "forgebind".into(), password: APP_PASSWORD.into() };
     let connected = simulated.provider.connect(simulated.endpoint.clone(), credential, simulated.factory.transport(settings)?);
     let error = connected.err().context("it is refused")?;

@@ -60,12 +60,6 @@ async fn ask(simulated: &Simulated, method: Method, path: &str) -> Result<(u16, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dv_12_the_contract_holds() -> Result<()> {
-    run(&subject(&simulated().await?)).await;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn dt_29_the_contract_holds_with_user_and_password() -> Result<()> {
     let simulated = simulated().await?;
     let by_password = simulated.client(&basic("forgebind", PASSWORD));

@@ -159,9 +159,8 @@ async fn tell_with(env: ProviderEnv, credential: &[(&'static str, String)]) -> R
     variant(&env).await
 }
 
-#[tokio::test]
-async fn dv_01_bb_01_the_whole_chain_at_github() -> Result<()> {
-    tell(ProviderKind::GitHub).await
+mod dv_01_dv_12_dv_15_df_01_bb_01_pk_20_pk_25_the_whole_chain_at {
+    testkit::at_each_simulated_provider!(super::tell);
 }
 
 #[tokio::test]
@@ -180,24 +179,4 @@ async fn df_01_dv_04_dv_10_the_whole_chain_at_github_with_an_app() -> Result<()>
     assert!(!writes.is_empty());
     assert!(writes.iter().all(|exchange| exchange.request.bearer() != Some(person.as_str())), "an App needs no token of a person");
     Ok(())
-}
-
-#[tokio::test]
-async fn dv_01_df_01_bb_01_dv_15_the_whole_chain_at_gitlab() -> Result<()> {
-    tell(ProviderKind::GitLab).await
-}
-
-#[tokio::test]
-async fn dv_01_df_01_bb_01_the_whole_chain_at_bitbucket_cloud() -> Result<()> {
-    tell(ProviderKind::BitbucketCloud).await
-}
-
-#[tokio::test]
-async fn dv_12_the_whole_chain_at_bitbucket_data_center() -> Result<()> {
-    tell(ProviderKind::BitbucketDataCenter).await
-}
-
-#[tokio::test]
-async fn dv_01_df_01_pk_20_pk_25_the_whole_chain_at_azure_devops() -> Result<()> {
-    tell(ProviderKind::AzureDevOps).await
 }

@@ -222,27 +222,6 @@ async fn all(kind: ProviderKind) -> Result<()> {
     a_404_that_hides_all_is_no_absence(kind).await
 }
 
-#[tokio::test]
-async fn bb_21_faults_of_github_do_no_harm() -> Result<()> {
-    all(ProviderKind::GitHub).await
-}
-
-#[tokio::test]
-async fn bb_21_faults_of_gitlab_do_no_harm() -> Result<()> {
-    all(ProviderKind::GitLab).await
-}
-
-#[tokio::test]
-async fn bb_21_faults_of_bitbucket_cloud_do_no_harm() -> Result<()> {
-    all(ProviderKind::BitbucketCloud).await
-}
-
-#[tokio::test]
-async fn bb_21_faults_of_bitbucket_data_center_do_no_harm() -> Result<()> {
-    all(ProviderKind::BitbucketDataCenter).await
-}
-
-#[tokio::test]
-async fn bb_21_faults_of_azure_devops_do_no_harm() -> Result<()> {
-    all(ProviderKind::AzureDevOps).await
+mod bb_21_misbehaviour_harms_nothing_at {
+    testkit::at_each_simulated_provider!(super::all);
 }

@@ -8,6 +8,7 @@ mod chain;
 mod contract;
 mod faults;
 mod foreign_clients;
+mod gitea;
 mod github;
 mod gitlab;
 mod permissions;

@@ -74,27 +74,6 @@ async fn all(kind: ProviderKind) -> Result<()> {
     what_is_hidden_is_not_forgotten(kind).await
 }
 
-#[tokio::test]
-async fn lost_answers_at_github_duplicate_and_lose_no_hook() -> Result<()> {
-    all(ProviderKind::GitHub).await
-}
-
-#[tokio::test]
-async fn lost_answers_at_gitlab_duplicate_and_lose_no_hook() -> Result<()> {
-    all(ProviderKind::GitLab).await
-}
-
-#[tokio::test]
-async fn lost_answers_at_bitbucket_cloud_duplicate_and_lose_no_hook() -> Result<()> {
-    all(ProviderKind::BitbucketCloud).await
-}
-
-#[tokio::test]
-async fn lost_answers_at_bitbucket_data_center_duplicate_and_lose_no_hook() -> Result<()> {
-    all(ProviderKind::BitbucketDataCenter).await
-}
-
-#[tokio::test]
-async fn pk_25_lost_answers_at_azure_devops_duplicate_and_lose_no_hook() -> Result<()> {
-    all(ProviderKind::AzureDevOps).await
+mod pk_25_answers_are_lost_and_no_hook_is_doubled_or_lost_at {
+    testkit::at_each_simulated_provider!(super::all);
 }

@@ -4,6 +4,6 @@ mod architecture;
 mod dependencies;
 mod harness;
 mod image;
-mod import_cycles;
+mod provider_places;
 mod vocabulary;
 mod workflows;

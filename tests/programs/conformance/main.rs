@@ -19,18 +19,19 @@ use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::clock::SystemClock;
 use forgebind::network::NetworkPolicy;
 use forgebind::providers::credential::DeclaredCredential;
-use forgebind::providers::transport::{TransportFactory, TransportSettings, Unleased};
+use forgebind::providers::transport::{TransportFactory, Unleased};
 use forgebind::providers::{Client, Endpoint, Provider, registry};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use testkit::contract::Subject;
+use testkit::samples::{self, Samples};
 
 /// Runs the contract suite against a sandbox repository, and removes every webhook that it created.
 #[derive(Parser)]
 #[command(name = "conformance")]
 struct Arguments {
-    /// github, gitlab, bitbucket-cloud, bitbucket-data-center, azure-devops or gitea.
+    /// Which provider, by its name in the flag `--providers`, such as github.
     #[arg(long, env = "PROVIDER", value_parser = kind)]
     provider: ProviderKind,
     /// URL of the server; the clouds need none.
@@ -93,23 +94,14 @@ async fn main() -> ExitCode {
 
 /// The member `provider` of a connection's spec, with the owner of the repository, and the repository's path within it.
 fn spec(arguments: &Arguments) -> Result<(Value, String)> {
-    let repository = arguments.repository.clone();
-    let owner = repository.split('/').next().unwrap_or_default().to_owned();
-    let owner_word = if arguments.owner_is_user { "user" } else { "organization" };
-    let (member, mut spec, repository) = match arguments.provider {
-        ProviderKind::GitHub => ("github", json!({ owner_word: owner }), repository),
-        ProviderKind::Gitea => ("gitea", json!({ owner_word: owner }), repository),
-        ProviderKind::GitLab => {
-            let group = repository.rsplit_once('/').context("REPOSITORY must be group/name")?.0.to_owned();
-            ("gitlab", json!({ "group": group }), repository)
-        }
-        ProviderKind::BitbucketCloud => ("bitbucketCloud", json!({ "workspace": owner }), repository),
-        ProviderKind::BitbucketDataCenter => ("bitbucketDataCenter", json!({ "project": owner }), repository),
-        ProviderKind::AzureDevOps => {
-            let (organization, rest) = repository.split_once('/').context("REPOSITORY must be organization/project/repository")?;
-            ("azureDevOps", json!({ "organization": organization }), rest.to_owned())
-        }
-    };
+    let Samples { member, sandbox, .. } = samples::of(arguments.provider);
+    let segments: Vec<&str> = arguments.repository.split('/').collect();
+    let length = usize::try_from(sandbox.segments).unwrap_or(segments.len() - 1);
+    anyhow::ensure!(length > 0 && length < segments.len(), "REPOSITORY needs an owner and a name");
+    let (owner, rest) = segments.split_at(length);
+    let repository = if sandbox.path == "rest" { rest.join("/") } else { arguments.repository.clone() };
+    let field = if arguments.owner_is_user { "user" } else { sandbox.owner.as_str() };
+    let mut spec = json!({ field: owner.join("/") });
     for (name, value) in [("url", &arguments.url), ("apiURL", &arguments.api_url)] {
         if let Some(value) = value {
             spec[name] = json!(value);
@@ -127,14 +119,8 @@ struct Way {
 
 impl Way {
     fn client(&self, data: &[(&str, &str)]) -> Result<Arc<dyn Client>> {
-        let transport = self.factory.transport(TransportSettings {
-            kind: self.provider.kind(),
-            endpoint: &self.endpoint,
-            credential_identity: format!("{} keys", data.len()),
-            ca_pem: None,
-            client_identity: None,
-            proxy: None,
-        })?;
+        let transport =
+            self.factory.transport(self.provider.profile().transport_settings(&self.endpoint, format!("{} keys", data.len())))?;
         let data: BTreeMap<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
         let credential =
             if data.is_empty() { forgebind::providers::Credential::Anonymous } else { DeclaredCredential::from_secret(&data)?.credential };

@@ -7,7 +7,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::clock::SystemClock;
 use forgebind::network::NetworkPolicy;
 use forgebind::providers::credential::DeclaredCredential;
-use forgebind::providers::transport::{TransportFactory, TransportSettings, Unleased};
+use forgebind::providers::transport::{TransportFactory, Unleased};
 use forgebind::providers::{Client, Endpoint, Hook, Provider, registry};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -84,14 +84,7 @@ impl Host {
         let endpoint = provider.endpoint(&serde_json::from_value(spec.clone())?)?;
         let policy = NetworkPolicy { insecure_http: true, allow_cidrs: vec!["127.0.0.0/8".parse()?], ..NetworkPolicy::default() };
         let factory = TransportFactory::new(Arc::new(policy), Arc::new(Unleased), Arc::new(SystemClock), &mut Registry::default());
-        let transport = factory.transport(TransportSettings {
-            kind,
-            endpoint: &endpoint,
-            credential_identity: "the quickstart itself".to_owned(),
-            ca_pem: None,
-            client_identity: None,
-            proxy: None,
-        })?;
+        let transport = factory.transport(provider.profile().transport_settings(&endpoint, "the story's own eyes"))?;
         let data = credential.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into_bytes())).collect();
         let client = provider.connect(endpoint.clone(), DeclaredCredential::from_secret(&data)?.credential, transport)?;
         Ok(Self { server, provider, endpoint, client, spec, credential, repository })

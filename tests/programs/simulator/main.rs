@@ -17,7 +17,7 @@ use testkit::sim::{Simulator, control, registry};
 #[derive(Parser)]
 #[command(name = "simulator")]
 struct Arguments {
-    /// The provider: github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops.
+    /// Which provider, by its name in the flag `--providers`, such as github.
     #[arg(value_parser = kind)]
     provider: ProviderKind,
     /// Address and port to listen on.

@@ -48,6 +48,7 @@ pub mod port;
 pub mod process;
 pub mod provider_env;
 pub mod restore;
+pub mod samples;
 pub mod scratch;
 pub mod shared;
 pub mod sim;

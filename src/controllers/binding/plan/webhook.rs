@@ -72,7 +72,8 @@ fn obstacle_to_hooks(
     repository: &Repository,
 ) -> Option<Finding> {
     let custom = snapshot.object.custom_url();
-    let unknown: Vec<EventKind> = spec.events.iter().copied().filter(|event| !active_client.provider.events().contains(event)).collect();
+    let unknown: Vec<EventKind> =
+        spec.events.iter().copied().filter(|event| !active_client.provider.profile().events.contains(event)).collect();
     if !unknown.is_empty() {
         let (event, them) = if unknown.len() == 1 { ("event", "it") } else { ("events", "them") };
         let names = wording::enumerated(&unknown.iter().map(|event| event.as_str()).collect::<Vec<_>>());

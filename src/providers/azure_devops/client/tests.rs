@@ -5,7 +5,7 @@ use super::*;
 use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::HookUrl;
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json as reply};
-use crate::providers::{Provider as _, model::HookState};
+use crate::providers::{Provider, model::HookState};
 
 const PROJECT: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
 const REPOSITORY: &str = "0f7c9d5e-24c1-4a57-9b0e-3d5a1c8e7f22";
@@ -50,7 +50,7 @@ fn subscriptions(ids: &[&str]) -> Response {
 }
 
 fn client(server: &Server) -> Arc<dyn Client> {
-    super::super::AzureDevOps.connect(server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap()
+    <dyn Provider>::connect(&super::super::AzureDevOps, server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap()
 }
 
 fn repository() -> Repository {
@@ -250,7 +250,8 @@ async fn a_password_goes_over_https_only() {
     let clock = Arc::new(crate::clock::SystemClock);
     let factory = TransportFactory::new(policy, Arc::new(Unleased), clock, &mut prometheus_client::registry::Registry::default());
     let transport = server.transport_with(&factory, None);
-    let client = super::super::AzureDevOps.connect(server.endpoint(), Credential::Token(TOKEN.into()), transport).unwrap();
+    let client =
+        <dyn Provider>::connect(&super::super::AzureDevOps, server.endpoint(), Credential::Token(TOKEN.into()), transport).unwrap();
     let (url, secret) = (HookUrl::new("http://in.acme.io/hooks/a/1".into()), WebhookSecret::Text("a-secret-of-the-users-own".into()));
     let shape = subscription::shapes(&[EventKind::Push].into()).remove(0);
     let error = client.create_hook(&repository(), &HookRequest { url: &url, secret: &secret, shape: &shape }).await.unwrap_err();

@@ -6,7 +6,7 @@ use crate::api::v1alpha1::Permission;
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::providers::model::Scope;
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json as reply};
-use crate::providers::{Client, Credential, Provider as _};
+use crate::providers::{Client, Credential, Provider};
 
 const ADA: &str = "6d3c4f7a-0c1e-4e0b-9a55-1f2e3d4c5b6a:ada@acme.example";
 
@@ -48,7 +48,7 @@ fn client(server: &Server, credential: Credential, project: Option<&str>, servic
     endpoint.web = server.url("/acme");
     endpoint.scope = project.map(|path| Scope { word: "project", path: path.into(), project: None });
     endpoint.further_origins = if services { vec![server.url("/accounts")] } else { Vec::new() };
-    super::super::AzureDevOps.connect(endpoint, credential, server.transport()).unwrap()
+    <dyn Provider>::connect(&super::super::AzureDevOps, endpoint, credential, server.transport()).unwrap()
 }
 
 fn token() -> Credential {

@@ -6,14 +6,14 @@ use crate::protocol::secret::WebhookSecret;
 use crate::providers::bitbucket_cloud::{BitbucketCloud, fixtures};
 use crate::providers::model::{HookUrl, Scope};
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json as json_answer};
-use crate::providers::{Provider as _, listing};
+use crate::providers::{Provider, listing};
 
 const SHOP: &str = "/api/v1/repositories/acme/%7B3f0f8e6c-7f0e-4d5b-9a51-000000000017%7D";
 
 fn client(server: &Server) -> Arc<dyn Client> {
     let scope = Scope { word: "workspace", path: "acme".into(), project: Some("APP".into()) };
     let endpoint = Endpoint { scope: Some(scope), ..server.endpoint() };
-    BitbucketCloud.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap()
+    <dyn Provider>::connect(&BitbucketCloud, endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap()
 }
 
 fn shop() -> Repository {
@@ -38,7 +38,10 @@ async fn links_to_the_next_page_stay_on_the_api() {
     let next = "https://api.bitbucket.org/2.0/repositories/acme/%7B3f0f8e6c-7f0e-4d5b-9a51-000000000017%7D/hooks?page=a%3Db&pagelen=100";
     let server = Server::start([page(0..2, Some(3), Some(next)), page(2..3, Some(3), None)]).await;
     let endpoint = Endpoint { api: server.url("/2.0"), scope: None, ..server.endpoint() };
-    let hooks = BitbucketCloud.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap().hooks(&shop()).await;
+    let hooks = <dyn Provider>::connect(&BitbucketCloud, endpoint, Credential::Token(TOKEN.into()), server.transport())
+        .unwrap()
+        .hooks(&shop())
+        .await;
     // The API of the test transport has another path, so the link cannot belong to it.
     assert_eq!(hooks.unwrap_err().kind, ErrorKind::ResponseInvalid);
 

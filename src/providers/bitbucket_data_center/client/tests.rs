@@ -7,7 +7,7 @@ use serde_json::{Value, json as document};
 use super::*;
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::protocol::secret::{DerivedSecret, WebhookSecret};
-use crate::providers::Provider as _;
+use crate::providers::Provider;
 use crate::providers::bitbucket_data_center::BitbucketDataCenter;
 use crate::providers::model::{HookState, HookUrl, Scope};
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
@@ -230,7 +230,8 @@ async fn a_token_is_a_bearer_also_in_a_passwords_place() {
         assert!(head.contains(&scheme), "{head}");
     }
     let server = Server::start([]).await;
-    let refused = |credential| BitbucketDataCenter.connect(server.endpoint(), credential, server.transport()).err().unwrap().kind;
+    let refused =
+        |credential| <dyn Provider>::connect(&BitbucketDataCenter, server.endpoint(), credential, server.transport()).err().unwrap().kind;
     let email = Credential::EmailToken { email: "ada@acme.io".into(), token: TOKEN.into() };
     assert_eq!(refused(email), ErrorKind::CredentialKindNotAccepted);
 }

@@ -6,7 +6,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::providers::model::Deletion;
 use crate::providers::transport::test_server::{Server, answer, factory, json};
 use crate::providers::transport::{Transport, Unleased};
-use crate::providers::{Credential, ErrorKind, Provider as _};
+use crate::providers::{Credential, ErrorKind, Provider};
 
 const FIND: &str = "GET /api/v1/orgs/acme/installation";
 const MAKE: &str = "POST /api/v1/app/installations/25381/access_tokens";
@@ -58,10 +58,14 @@ async fn a_token_outlives_the_client_and_belongs_to_its_credential_and_owner() {
     let server = Server::start([found(), made(), shop(), shop(), found(), made(), shop()]).await;
     let transport = || -> Transport { server.transport_with(&factory, None) };
     for _ in 0..2 {
-        GitHub.connect(organization(&server), app_credential(None), transport()).unwrap().repository(&path()).await.unwrap();
+        <dyn Provider>::connect(&GitHub, organization(&server), app_credential(None), transport())
+            .unwrap()
+            .repository(&path())
+            .await
+            .unwrap();
     }
     assert_eq!(server.lines(), [FIND, MAKE, LOOK, LOOK]);
-    let named = GitHub.connect(organization(&server), app_credential(Some("25381")), transport()).unwrap();
+    let named = <dyn Provider>::connect(&GitHub, organization(&server), app_credential(Some("25381")), transport()).unwrap();
     named.repository(&path()).await.unwrap();
     assert_eq!(server.lines()[4..], ["GET /api/v1/app/installations/25381", MAKE, LOOK]);
 }
@@ -183,7 +187,7 @@ async fn df_20_tokens_of_an_app_do_not_show() {
 #[tokio::test]
 async fn keys_that_are_unusable_are_named() {
     let server = Server::start([]).await;
-    let connect = |credential| GitHub.connect(organization(&server), credential, server.transport()).err().unwrap();
+    let connect = |credential| <dyn Provider>::connect(&GitHub, organization(&server), credential, server.transport()).err().unwrap();
     let error = connect(app_credential(Some("many")));
     assert_eq!(error.kind, ErrorKind::CredentialKindNotAccepted);
     assert!(error.message.contains("githubAppInstallationID"), "{error}");

@@ -7,7 +7,7 @@ use http::header::LINK;
 use super::super::GitHub;
 use super::super::fixture_tests::{create_hook, organization, path, repository, response, with_token};
 use super::*;
-use crate::providers::Provider as _;
+use crate::providers::Provider;
 use crate::providers::model::Scope;
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
 
@@ -63,7 +63,10 @@ async fn a_list_that_does_not_end_or_breaks_off_is_an_error() {
 async fn what_did_not_change_is_not_read_again_also_by_a_new_client() {
     let factory = crate::providers::transport::test_server::factory(Arc::new(crate::providers::transport::Unleased));
     let server = Server::start([response("answers/repository"), unchanged(), list(0..3, Some("\"1\""), None), unchanged()]).await;
-    let client = || GitHub.connect(organization(&server), Credential::Token(TOKEN.into()), server.transport_with(&factory, None)).unwrap();
+    let client = || {
+        <dyn Provider>::connect(&GitHub, organization(&server), Credential::Token(TOKEN.into()), server.transport_with(&factory, None))
+            .unwrap()
+    };
     let first = client().repository(&path()).await.unwrap();
     assert_eq!(client().repository(&path()).await.unwrap(), first);
     let hooks = client().hooks(&first).await.unwrap();
@@ -79,7 +82,9 @@ async fn another_credential_remembers_nothing() {
     let factory = crate::providers::transport::test_server::factory(Arc::new(crate::providers::transport::Unleased));
     let server = Server::start([response("answers/repository"), response("answers/repository"), unchanged()]).await;
     for (token, expected) in [("one", Ok(())), ("another", Ok(())), ("a third", Err(ErrorKind::ResponseInvalid))] {
-        let client = GitHub.connect(organization(&server), Credential::Token(token.into()), server.transport_with(&factory, None)).unwrap();
+        let client =
+            <dyn Provider>::connect(&GitHub, organization(&server), Credential::Token(token.into()), server.transport_with(&factory, None))
+                .unwrap();
         assert_eq!(client.repository(&path()).await.map(|_| ()).map_err(|error| error.kind), expected, "{token}");
     }
     assert!(server.seen.lock().unwrap().iter().all(|seen| !seen.head.contains("if-none-match")));
@@ -168,7 +173,7 @@ async fn a_users_repositories_are_the_public_ones_and_those_that_the_account_rea
     // The account's list also contains repositories that others share with it. The user's list repeats the public ones.
     let server =
         Server::start([page("bob", 0..3, Some("/api/v1/user/repos?page=2")), page("ada", 3..6, None), page("ada", 5..8, None)]).await;
-    let client = GitHub.connect(endpoint(&server), Credential::Token(TOKEN.into()), server.transport()).unwrap();
+    let client = <dyn Provider>::connect(&GitHub, endpoint(&server), Credential::Token(TOKEN.into()), server.transport()).unwrap();
     let pages: Vec<_> = client.repositories().try_collect().await.unwrap();
     let ids: Vec<_> = pages.iter().flatten().map(|repository| repository.id.as_str()).collect();
     assert_eq!(ids, ["3", "4", "5", "6", "7"]);
@@ -176,7 +181,7 @@ async fn a_users_repositories_are_the_public_ones_and_those_that_the_account_rea
     assert_eq!(server.lines()[2], "GET /api/v1/users/ada/repos?per_page=100&type=owner");
 
     let server = Server::start([page("ada", 0..2, None)]).await;
-    let client = GitHub.connect(endpoint(&server), Credential::Anonymous, server.transport()).unwrap();
+    let client = <dyn Provider>::connect(&GitHub, endpoint(&server), Credential::Anonymous, server.transport()).unwrap();
     assert_eq!(client.repositories().try_collect::<Vec<_>>().await.unwrap()[0].len(), 2);
 }
 
@@ -197,13 +202,13 @@ fn dt_05_a_token_is_taken_wherever_the_secret_has_it_and_an_email_is_not() {
         let basic = Credential::BasicAuth { username: "acme-bot".into(), password: TOKEN.into() };
         for credential in [basic, Credential::Token(TOKEN.into())] {
             let server = Server::start([response("answers/repository")]).await;
-            let client = GitHub.connect(organization(&server), credential, server.transport()).unwrap();
+            let client = <dyn Provider>::connect(&GitHub, organization(&server), credential, server.transport()).unwrap();
             client.repository(&path()).await.unwrap();
             assert!(server.seen.lock().unwrap()[0].head.contains("authorization"), "the token goes along");
         }
         let server = Server::start([]).await;
         let email = Credential::EmailToken { email: "ada@acme.io".into(), token: TOKEN.into() };
-        let refused = GitHub.connect(organization(&server), email, server.transport()).err().unwrap();
+        let refused = <dyn Provider>::connect(&GitHub, organization(&server), email, server.transport()).err().unwrap();
         assert_eq!(refused.kind, ErrorKind::CredentialKindNotAccepted);
     });
 }

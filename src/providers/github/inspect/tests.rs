@@ -4,7 +4,7 @@ use super::*;
 use crate::api::v1alpha1::Permission;
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::providers::transport::test_server::{Server as TestServer, answer, json};
-use crate::providers::{Credential, Provider as _};
+use crate::providers::{Credential, Provider};
 
 fn known(scopes: &[&str]) -> Grants {
     Grants::Known(scopes.iter().map(|&scope| scope.to_owned()).collect())
@@ -103,7 +103,7 @@ async fn an_installations_token_is_valid_and_has_no_account() {
 async fn nobody_is_inspected_without_spending_a_call() {
     let inspect = async |answers: Vec<axum::response::Response>| {
         let server = TestServer::start(answers).await;
-        let client = GitHub.connect(organization(&server), Credential::Anonymous, server.transport()).unwrap();
+        let client = <dyn Provider>::connect(&GitHub, organization(&server), Credential::Anonymous, server.transport()).unwrap();
         let found = client.inspect().await;
         assert_eq!(server.lines()[0], "GET /api/v1/rate_limit");
         found.map(|found| (found.identity, found.flavor)).map_err(|error| error.kind)
@@ -164,7 +164,7 @@ async fn an_app_that_is_none_is_not_authenticated() {
 async fn an_installation_that_is_missing_elsewhere_or_suspended_is_told_apart() {
     let inspect = async |installation: axum::response::Response, id: Option<&str>| {
         let server = TestServer::start([response("answers/app"), installation]).await;
-        let client = GitHub.connect(organization(&server), app_credential(id), server.transport()).unwrap();
+        let client = <dyn Provider>::connect(&GitHub, organization(&server), app_credential(id), server.transport()).unwrap();
         let error = client.inspect().await.unwrap_err();
         (error.kind, error.message, server.lines()[1].clone())
     };

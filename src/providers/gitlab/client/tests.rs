@@ -3,28 +3,20 @@ use futures::TryStreamExt as _;
 use serde_json::json;
 
 use super::*;
-use crate::api::v1alpha1::ProviderKind;
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::protocol::secret::{DerivedSecret, WebhookSecret};
 use crate::providers::HookUrl;
-use crate::providers::Provider as _;
+use crate::providers::Provider;
 use crate::providers::model::{HookState, Scope};
+use crate::providers::transport::Unleased;
 use crate::providers::transport::test_server::{Server, TOKEN, answer, factory};
-use crate::providers::transport::{TransportSettings, Unleased};
 
 fn client_of(server: &Server, group: Option<&str>, credential: Credential) -> Arc<dyn Client> {
     let scope = group.map(|path| Scope { word: "group", path: path.to_owned(), project: None });
     let endpoint = Endpoint { api: server.url("/gitlab/api/v4"), web: server.url("/gitlab"), further_origins: Vec::new(), scope };
-    let settings = TransportSettings {
-        kind: ProviderKind::GitLab,
-        endpoint: &endpoint,
-        credential_identity: "one".into(),
-        ca_pem: None,
-        client_identity: None,
-        proxy: None,
-    };
+    let settings = super::super::GitLab.profile().transport_settings(&endpoint, "one");
     let transport = factory(Arc::new(Unleased)).transport(settings).unwrap();
-    super::super::GitLab.connect(endpoint, credential, transport).unwrap()
+    <dyn Provider>::connect(&super::super::GitLab, endpoint, credential, transport).unwrap()
 }
 
 fn client(server: &Server) -> Arc<dyn Client> {
@@ -287,7 +279,7 @@ async fn other_credentials_are_not_accepted() {
     let server = Server::start([]).await;
     let endpoint = server.endpoint();
     let credential = Credential::EmailToken { email: "ada@acme.io".into(), token: TOKEN.into() };
-    let error = super::super::GitLab.connect(endpoint, credential, server.transport()).err().unwrap();
+    let error = <dyn Provider>::connect(&super::super::GitLab, endpoint, credential, server.transport()).err().unwrap();
     assert_eq!(error.kind, ErrorKind::CredentialKindNotAccepted);
 }
 

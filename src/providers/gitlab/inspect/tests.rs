@@ -6,12 +6,12 @@ use super::*;
 use crate::api::v1alpha1::Permission;
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json as json_answer};
-use crate::providers::{Client, Credential, Endpoint, Provider as _};
+use crate::providers::{Client, Credential, Endpoint, Provider};
 
 fn client(server: &Server, group: Option<&str>) -> Arc<dyn Client> {
     let scope = group.map(|path| Scope { word: "group", path: path.to_owned(), project: None });
     let endpoint = Endpoint { api: server.url("/api/v4"), web: server.url("/"), further_origins: Vec::new(), scope };
-    super::super::GitLab.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap()
+    <dyn Provider>::connect(&super::super::GitLab, endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap()
 }
 
 fn ok(document: &Value) -> axum::response::Response {
@@ -184,7 +184,7 @@ async fn dt_10_a_group_by_number_is_resolved_and_one_by_path_must_match() {
 async fn without_a_credential_the_refusal_tells_that_gitlab_answers() {
     let server = Server::start([json_answer(401, r#"{"message":"401 Unauthorized"}"#), json_answer(200, "[]")]).await;
     let endpoint = Endpoint { api: server.url("/api/v4"), web: server.url("/"), further_origins: Vec::new(), scope: None };
-    let client = super::super::GitLab.connect(endpoint, Credential::Anonymous, server.transport()).unwrap();
+    let client = <dyn Provider>::connect(&super::super::GitLab, endpoint, Credential::Anonymous, server.transport()).unwrap();
     let inspection = client.inspect().await.unwrap();
     assert_eq!((inspection.identity.clone(), inspection.version.clone()), (None, None));
     assert_eq!(client.permission(&inspection, Permission::ManageWebhooks).state, PermissionState::Missing);
@@ -195,7 +195,7 @@ async fn a_server_that_shows_nothing_to_nobody_asks_for_a_credential() {
     let refused = || json_answer(401, r#"{"message":"401 Unauthorized"}"#);
     let server = Server::start([refused(), refused()]).await;
     let endpoint = Endpoint { api: server.url("/api/v4"), web: server.url("/"), further_origins: Vec::new(), scope: None };
-    let client = super::super::GitLab.connect(endpoint, Credential::Anonymous, server.transport()).unwrap();
+    let client = <dyn Provider>::connect(&super::super::GitLab, endpoint, Credential::Anonymous, server.transport()).unwrap();
     assert_eq!(client.inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
 }
 

@@ -6,6 +6,7 @@ use forgebind::providers::registry;
 use serde_json::json;
 
 use super::{Bench, object, row, run, stream, told};
+use testkit::samples::{self, Offline};
 use testkit::sim::Simulated;
 
 #[tokio::test]
@@ -114,28 +115,17 @@ async fn offline_checks_the_manifests_alone_and_sends_no_request() -> Result<()>
 }
 
 #[tokio::test]
-async fn offline_checks_the_manifests_of_every_provider() -> Result<()> {
-    for (kind, member, spec, repository, elsewhere) in [
-        (ProviderKind::GitHub, "github", json!({"organization": "acme"}), "acme/shop", "other/shop"),
-        (ProviderKind::GitLab, "gitlab", json!({"group": "acme/apps"}), "acme/apps/team/shop", "other/shop"),
-        (ProviderKind::BitbucketCloud, "bitbucketCloud", json!({"workspace": "acme", "project": "APP"}), "acme/shop", "other/shop"),
-        (
-            ProviderKind::BitbucketDataCenter,
-            "bitbucketDataCenter",
-            json!({"url": "https://bitbucket.acme.test/git", "project": "APP"}),
-            "APP/shop",
-            "OTHER/shop",
-        ),
-        (ProviderKind::AzureDevOps, "azureDevOps", json!({"organization": "acme", "project": "Shop"}), "Shop/shop", "Other/shop"),
-        (ProviderKind::Gitea, "gitea", json!({"url": "https://gitea.acme.test", "user": "ada"}), "ada/shop", "other/shop"),
-    ] {
-        let connection = json!({"provider": {member: spec}, "credentials": {"secretRef": {"name": "credential"}}});
+async fn offline_judges_the_manifests_of_every_provider() -> Result<()> {
+    for kind in ProviderKind::ALL {
+        let samples = samples::of(kind);
+        let Offline { spec, repository, outside } = &samples.offline;
+        let connection = json!({"provider": samples.provider(spec), "credentials": {"secretRef": {"name": "credential"}}});
         let binding =
             |repository: &str| json!({"connectionRef": {"name": "one"}, "repository": repository, "webhook": {}, "branch": "main"});
         let objects = [
             object("GitProviderConnection", "team", "one", connection),
             object("RepoBinding", "team", "shop", binding(repository)),
-            object("RepoBinding", "team", "elsewhere", binding(elsewhere)),
+            object("RepoBinding", "team", "elsewhere", binding(outside)),
         ];
         let flags = ["-f", "-", "--offline", "-o", "json", "--public-url", "https://hooks.acme.test"];
         let result = run(&flags, &[], &stream(&objects)).await?.json()?;

@@ -7,17 +7,15 @@ use serde_json::{Value, json};
 
 use super::{message, object, row, run, stream, told};
 use testkit::http_server::{HttpServer, answer};
+use testkit::samples::{self, Spelling};
 
-/// A member of `spec.provider` at an address, a valid repository for it, and texts that cannot be a repository there.
-fn providers(url: &str) -> Vec<(&'static str, Value, &'static str, [&'static str; 3])> {
-    vec![
-        ("github", json!({"organization": "acme", "url": url}), "acme/shop", ["shop", "acme/shop/more", "acme/sh op"]),
-        ("gitlab", json!({"group": "acme", "url": url}), "acme/shop", ["shop", "acme/-shop", "acme/%2e%2e"]),
-        ("bitbucketCloud", json!({"workspace": "acme", "url": url}), "acme/shop", ["shop", "acme/shop/more", "acme/{1}"]),
-        ("bitbucketDataCenter", json!({"project": "MY-APP", "url": url}), "MY-APP/shop", ["shop", "MY-APP/shop/more", "MY APP/shop"]),
-        ("azureDevOps", json!({"organization": "acme", "url": url}), "Shop/web", ["web", "Shop/web/more", "Shop/a:b"]),
-        ("gitea", json!({"organization": "acme", "url": url}), "acme/shop", ["shop", "acme/shop/more", "acme/shöp"]),
-    ]
+/// A member of `spec.provider` at an address, a repository that fits it, and texts that can be none there.
+fn providers(url: &str) -> impl Iterator<Item = (String, Value, Spelling)> {
+    samples::all().map(move |samples| {
+        let mut spec = samples.spelling.spec.clone();
+        spec["url"] = json!(format!("{url}{}", samples.spelling.server));
+        (samples.member, spec, samples.spelling)
+    })
 }
 
 fn connection(member: &str, spec: &Value, credentials: bool) -> Value {
@@ -39,14 +37,14 @@ fn conditions(row: &Value, kind: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_impossible_repository_is_stalled_with_its_value_and_the_expected_form_at_every_provider() -> Result<()> {
-    for (member, spec, repository, impossible) in providers("https://git.acme.test") {
+async fn a_text_that_can_be_no_repository_is_stalled_with_its_value_and_the_form_at_every_provider() -> Result<()> {
+    for (member, spec, Spelling { repository, impossible, .. }) in providers("https://git.acme.test") {
         let names = ["first", "second", "third"];
-        let bindings = names.iter().zip(impossible).map(|(name, text)| binding(name, text));
-        let objects: Vec<Value> = [connection(member, &spec, true), binding("good", repository)].into_iter().chain(bindings).collect();
+        let bindings = names.iter().zip(&impossible).map(|(name, text)| binding(name, text));
+        let objects: Vec<Value> = [connection(&member, &spec, true), binding("good", &repository)].into_iter().chain(bindings).collect();
         let result = run(&["-f", "-", "--offline", "-o", "json"], &[], &stream(&objects)).await?.json()?;
         assert_eq!(told(&result, "good"), "NotAsked - []", "{member}: {result:#}");
-        for (name, text) in names.iter().zip(impossible) {
+        for (name, text) in names.iter().zip(&impossible) {
             assert_eq!(told(&result, name), "NotReady SpecInvalid []", "{member} {text}: {:#}", row(&result, name));
             let message = message(&result, name, "SpecInvalid");
             assert!(message.contains(&format!("repository is {text:?}, which can be none: a repository of ")), "{member}: {message}");
@@ -58,30 +56,14 @@ async fn an_impossible_repository_is_stalled_with_its_value_and_the_expected_for
 }
 
 #[tokio::test]
-async fn a_misspelt_field_of_the_provider_is_not_reported_as_an_outage() -> Result<()> {
-    let cases = [
-        ("github", json!({"organization": "https://github.com/acme"}), "github.organization is \"https://github.com/acme\""),
-        ("github", json!({"user": "ada lovelace"}), "github.user is \"ada lovelace\""),
-        ("gitlab", json!({"group": "platform/my apps"}), "gitlab.group is \"platform/my apps\""),
-        ("bitbucketCloud", json!({"workspace": "Acme Inc"}), "bitbucketCloud.workspace is \"Acme Inc\""),
-        ("bitbucketCloud", json!({"workspace": "acme", "project": "my app"}), "bitbucketCloud.project is \"my app\""),
-        (
-            "bitbucketDataCenter",
-            json!({"url": "https://git.acme.test", "project": "APP/shop"}),
-            "bitbucketDataCenter.project is \"APP/shop\"",
-        ),
-        ("bitbucketDataCenter", json!({"url": "https://git.acme.test", "project": "my app"}), "bitbucketDataCenter.project is \"my app\""),
-        ("azureDevOps", json!({"organization": "acme?"}), "azureDevOps.organization is \"acme?\""),
-        ("azureDevOps", json!({"organization": "acme", "project": "Shop/web"}), "azureDevOps.project is \"Shop/web\""),
-        ("azureDevOps", json!({"organization": "acme", "url": "https://dev.azure.com/acme/Shop"}), "azureDevOps.url is "),
-        ("gitea", json!({"url": "https://git.acme.test", "organization": "acme/shop"}), "gitea.organization is \"acme/shop\""),
-    ];
-    for (member, spec, words) in cases {
-        let objects = [connection(member, &spec, false), binding("shop", "acme/shop")];
+async fn a_field_of_the_provider_that_is_spelled_wrongly_is_no_outage() -> Result<()> {
+    let cases = samples::all().flat_map(|samples| samples.spelling.misspelled.into_iter().map(move |case| (samples.member.clone(), case)));
+    for (member, (spec, words)) in cases {
+        let objects = [connection(&member, &spec, false), binding("shop", "acme/shop")];
         let result = run(&["-f", "-", "-o", "json"], &[], &stream(&objects)).await?.json()?;
         assert_eq!(told(&result, "git"), "NotReady SpecInvalid []", "{member} {spec}: {result:#}");
         let text = message(&result, "git", "SpecInvalid");
-        assert!(text.contains(words) && text.contains("it should be "), "{member}: {text}");
+        assert!(text.contains(&words) && text.contains("it should be "), "{member}: {text}");
         assert_eq!(conditions(row(&result, "git"), "Stalled"), "True", "{member}: {result:#}");
         assert_eq!(told(&result, "shop"), "NotReady ConnectionNotReady []", "{member}: the failure is not reported as an outage");
     }
@@ -91,11 +73,8 @@ async fn a_misspelt_field_of_the_provider_is_not_reported_as_an_outage() -> Resu
 #[tokio::test]
 async fn without_a_credential_a_server_that_shows_nothing_leads_to_a_request_for_one_at_every_provider() -> Result<()> {
     let server = HttpServer::start(0, |_| async { Ok(answer(StatusCode::UNAUTHORIZED, "")) }).await?;
-    for (member, mut spec, repository, _) in providers(&server.url()) {
-        if member == "azureDevOps" {
-            spec["url"] = json!(format!("{}/tfs", server.url()));
-        }
-        let objects = [connection(member, &spec, false), binding("shop", repository)];
+    for (member, spec, Spelling { repository, .. }) in providers(&server.url()) {
+        let objects = [connection(&member, &spec, false), binding("shop", &repository)];
         let checked = run(&["-f", "-", "-o", "json"], &[], &stream(&objects)).await?;
         let result = checked.json()?;
         assert_eq!(told(&result, "git"), "NotReady CredentialNeeded []", "{member}: {result:#}");

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{BINDING_KIND, CONNECTION_KIND, raw};
 use testkit::operator::Operator;
+use testkit::samples;
 use testkit::scratch::Scratch;
 use testkit::test_env::{CONNECTION, SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
@@ -59,17 +60,7 @@ fn full_connection(env: &TestEnv) -> Value {
 
 /// The provider members that the other manifests leave out.
 fn other_providers() -> Vec<Value> {
-    [
-        json!({"github": {"user": "octo", "url": "https://GitHub.com", "apiURL": "https://api.github.com"}}),
-        json!({"github": {"organization": "acme"}}),
-        json!({"gitlab": {"group": 42, "url": "https://gitlab.com/", "apiURL": "https://gitlab.com/api/v4"}}),
-        json!({"gitlab": {"group": "platform/apps"}}),
-        json!({"bitbucketCloud": {"workspace": "acme", "project": "app", "url": "https://bitbucket.org", "apiURL": "https://api.bitbucket.org/2.0"}}),
-        json!({"bitbucketDataCenter": {"url": "https://bitbucket.acme.io/git", "project": "~mia", "apiURL": "https://bitbucket.acme.io/git/rest"}}),
-        json!({"azureDevOps": {"organization": "acme", "project": "Shop", "url": "https://dev.azure.com", "apiURL": "https://dev.azure.com"}}),
-        json!({"gitea": {"url": "https://gitea.acme.io", "user": "mia"}}),
-    ]
-    .into()
+    samples::all().flat_map(|samples| samples.full.iter().map(|spec| samples.provider(spec)).collect::<Vec<_>>()).collect()
 }
 
 /// Every optional field of a binding with a webhook of Forgebind. Lists are deliberately not sorted.

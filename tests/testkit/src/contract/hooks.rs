@@ -67,7 +67,7 @@ async fn an_empty_repository_has_hooks_too(subject: &Subject, prepared: &Prepare
 
 async fn what_was_wanted_is_what_is_read(subject: &Subject) {
     let repository = subject.found(&subject.repository).await;
-    let supported = subject.provider.events();
+    let supported = subject.provider.profile().events;
     let mut choices: Vec<Vec<EventKind>> = supported.iter().map(|event| vec![*event]).collect();
     choices.push(supported.to_vec());
     choices.push(vec![EventKind::Push, EventKind::PullRequestMerged]);

@@ -8,7 +8,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::clock::SystemClock;
 use forgebind::network::NetworkPolicy;
 use forgebind::providers::credential::DeclaredCredential;
-use forgebind::providers::transport::{Timings, TransportFactory, TransportSettings, Unleased};
+use forgebind::providers::transport::{Timings, TransportFactory, Unleased};
 use forgebind::providers::{Client, Credential, Endpoint, Provider, RepositoryPath, registry};
 use prometheus_client::registry::Registry;
 
@@ -56,14 +56,7 @@ impl Simulated {
 
     /// The same at another endpoint.
     pub fn client_at(&self, endpoint: &Endpoint, data: &[(&'static str, String)]) -> Arc<dyn Client> {
-        let settings = TransportSettings {
-            kind: self.provider.kind(),
-            endpoint,
-            credential_identity: format!("{data:?}"),
-            ca_pem: None,
-            client_identity: None,
-            proxy: None,
-        };
+        let settings = self.provider.profile().transport_settings(endpoint, format!("{data:?}"));
         let data: BTreeMap<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into_bytes())).collect();
         let credential = if data.is_empty() { Credential::Anonymous } else { DeclaredCredential::from_secret(&data).unwrap().credential };
         self.provider.connect(endpoint.clone(), credential, self.factory.transport(settings).unwrap()).unwrap()

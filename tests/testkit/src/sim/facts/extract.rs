@@ -17,10 +17,10 @@ const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PA
 
 /// A provider's description of its API.
 pub struct Description {
-    /// The common prefix of all paths; the API's base contains it already.
-    pub base: &'static str,
-    /// Endings of templates whose last parameter matches several segments, where the description does not mark it.
-    pub rests: &'static [&'static str],
+    /// What all its paths begin with; the API's base has it already.
+    pub base: String,
+    /// Ends of templates whose last parameter takes several segments, where the description has no mark for it.
+    pub rests: Vec<String>,
 }
 
 /// Extracts the documents that together describe one API.
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
 
     /// The operation, and its variants without the optional parameters of the path.
     fn operation(&mut self, method: &Method, path: &str, item: &'a Value, described: &'a Value) -> Result<Vec<Operation>> {
-        let template = path.strip_prefix(self.description.base).context("not below the base")?.to_owned();
+        let template = path.strip_prefix(self.description.base.as_str()).context("not below the base")?.to_owned();
         let mut operation = Operation::new(method.clone(), template);
         let mut parameters: Vec<&Value> = Vec::new();
         for parameter in elements(&item["parameters"]).chain(elements(&described["parameters"])) {
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
 
     fn mark_rest(&self, template: &mut String, name: &str, parameter: &Value) {
         let marked = parameter["x-multi-segment"] == json!(true);
-        let listed = self.description.rests.iter().any(|rest| rest.ends_with(&format!("{{{name}}}")) && template.ends_with(rest));
+        let listed = self.description.rests.iter().any(|rest| rest.ends_with(&format!("{{{name}}}")) && template.ends_with(rest.as_str()));
         if marked || listed {
             *template = template.replace(&format!("{{{name}}}"), &format!("{{{name}...}}"));
         }

@@ -22,6 +22,7 @@ use self::notation::Evidence;
 use self::route::Fit;
 use self::table::{Operation, Table, Type};
 use super::parameters;
+use crate::components::repository_root;
 
 /// The facts about one provider.
 #[derive(Debug)]
@@ -29,16 +30,10 @@ pub struct Facts {
     table: Table,
 }
 
-/// The checked-in table of a provider.
-pub fn extracted(kind: ProviderKind) -> &'static str {
-    match kind {
-        ProviderKind::GitHub => include_str!("github.facts"),
-        ProviderKind::GitLab => include_str!("gitlab.facts"),
-        ProviderKind::BitbucketCloud => include_str!("bitbucket-cloud.facts"),
-        ProviderKind::BitbucketDataCenter => include_str!("bitbucket-data-center.facts"),
-        ProviderKind::AzureDevOps => include_str!("azure-devops.facts"),
-        ProviderKind::Gitea => include_str!("gitea.facts"),
-    }
+/// A provider's table as it is checked in.
+pub fn extracted(kind: ProviderKind) -> String {
+    let path = format!("tests/testkit/src/sim/facts/{}.facts", kind.flag());
+    std::fs::read_to_string(repository_root().join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Facts that the descriptions lack.
@@ -65,7 +60,7 @@ impl Facts {
     ///
     /// Every line that is not valid, and every addition and correction that is unnecessary or has no place.
     pub fn read(kind: ProviderKind) -> Result<Self, Vec<String>> {
-        let mut table = notation::read(extracted(kind), Evidence::OfTheDescription)?.remove(kind.flag()).unwrap_or_default();
+        let mut table = notation::read(&extracted(kind), Evidence::OfTheDescription)?.remove(kind.flag()).unwrap_or_default();
         let additions = notation::read(ADDITIONS, Evidence::OfEachGroup)?.remove(kind.flag()).unwrap_or_default();
         let corrections = corrections::CORRECTIONS.iter().filter(|correction| correction.provider == kind);
         let mut errors: Vec<String> = corrections.filter_map(|correction| additions::correct(&mut table, correction).err()).collect();
