@@ -15,8 +15,8 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 pub fn foreign_owner_message(object: &impl Managed, fingerprint: &str) -> Option<String> {
     object.installation().filter(|installation| *installation != fingerprint)?;
     Some(format!(
-        "another installation of Forgebind manages this object, installation {fingerprint} leaves it alone; remove status.installation to \
-         hand it over"
+        "another installation of Forgebind manages this object, so installation {fingerprint} does not touch it; remove \
+         status.installation to hand it over"
     ))
 }
 

@@ -122,7 +122,7 @@ pub struct Metrics {
     pub invalid_objects: Family<Kind, Counter>,
     /// Receivers by whether they answered the last poll.
     pub receivers: Family<Receivers, Gauge>,
-    /// 1 while this process leads.
+    /// 1 while this process is the leader.
     pub leading: Gauge,
     /// 1 while the Secret of the key holds the key that this process uses.
     pub keys_stored: Family<OfKey, Gauge>,
@@ -166,41 +166,41 @@ impl Metrics {
 
     fn register_reconciling(&self, registry: &mut Registry) {
         let metrics = self;
-        registry.register("forgebind_leading", "1 while this process leads", metrics.leading.clone());
-        registry.register("forgebind_reconciliations", "Reconciliations by how they ended", metrics.reconciliations.clone());
-        registry.register("forgebind_reconciliation_seconds", "Seconds that a reconciliation took", metrics.seconds.clone());
+        registry.register("forgebind_leading", "1 while this process is the leader", metrics.leading.clone());
+        registry.register("forgebind_reconciliations", "Reconciliations, by result", metrics.reconciliations.clone());
+        registry.register("forgebind_reconciliation_seconds", "Duration of a reconciliation in seconds", metrics.seconds.clone());
         registry.register(
             "forgebind_reconciliations_waiting",
-            "Objects whose reconciliation was asked for and has not begun",
+            "Objects whose reconciliation was requested and has not started",
             metrics.waiting.clone(),
         );
-        registry.register("forgebind_reconciliations_running", "Reconciliations under way", metrics.running.clone());
+        registry.register("forgebind_reconciliations_running", "Reconciliations in progress", metrics.running.clone());
         registry.register(
             "forgebind_reconciliation_wait_seconds",
-            "Seconds from the first request for a reconciliation to its beginning",
+            "Seconds from the first request for a reconciliation to its start",
             metrics.waited.clone(),
         );
         registry.register("forgebind_status_writes", "Status writes to the API server", metrics.status_writes.clone());
-        registry.register("forgebind_invalid_objects", "Objects met that do not fit the schema", metrics.invalid_objects.clone());
+        registry.register("forgebind_invalid_objects", "Stored objects that do not match the schema", metrics.invalid_objects.clone());
         registry.register(
             "forgebind_receivers",
-            "Receivers, by whether they told what they saw when asked last",
+            "Receivers, by whether the last collection of evidence succeeded",
             metrics.receivers.clone(),
         );
     }
 
     fn register_objects(&self, registry: &mut Registry) {
         let metrics = self;
-        registry.register("forgebind_objects", "Objects that there are", metrics.objects.clone());
-        registry.register("forgebind_object_conditions", "Objects that have this condition", metrics.conditions.clone());
+        registry.register("forgebind_objects", "Number of objects", metrics.objects.clone());
+        registry.register("forgebind_object_conditions", "Objects with this condition", metrics.conditions.clone());
         registry.register(
             "forgebind_credentials_ending",
-            "Connections whose credential ends within this time (0d: has ended)",
+            "Connections whose credential expires within this time (0d: has expired)",
             metrics.credentials_ending.clone(),
         );
         registry.register_with_unit(
             "forgebind_credential_earliest_end_timestamp",
-            "When the first credential ends, of those whose end is known",
+            "Expiry of the credential that expires first, among those with a known expiry",
             Unit::Seconds,
             metrics.earliest_end.clone(),
         );
@@ -210,26 +210,18 @@ impl Metrics {
         let metrics = self;
         registry.register("forgebind_hooks", "Hooks that bindings have at providers", metrics.hooks.clone());
         registry.register("forgebind_hook_changes", "Hooks created, updated and deleted at providers", metrics.hook_changes.clone());
-        registry.register("forgebind_leftovers", "Bindings whose hooks are left behind at a provider", metrics.leftovers.clone());
-        registry.register(
-            "forgebind_leftovers_recorded",
-            "Entries written for hooks that could not be removed",
-            metrics.leftovers_recorded.clone(),
-        );
+        registry.register("forgebind_leftovers", "Bindings with leftover hooks at a provider", metrics.leftovers.clone());
+        registry.register("forgebind_leftovers_recorded", "Entries recorded for leftover hooks", metrics.leftovers_recorded.clone());
         registry.register(
             "forgebind_leftovers_resolved",
-            "Entries that came to their end, by whether the hooks are gone",
+            "Resolved entries, by whether the hooks were removed",
             metrics.leftovers_resolved.clone(),
         );
     }
 
     fn register_keys(&self, registry: &mut Registry) {
         let metrics = self;
-        registry.register(
-            "forgebind_keys_stored",
-            "1 while the Secret of this key holds the key that is worked with",
-            metrics.keys_stored.clone(),
-        );
+        registry.register("forgebind_keys_stored", "1 while the Secret of this key contains the key in use", metrics.keys_stored.clone());
         registry.register("forgebind_keys_restored", "Secrets of keys that were deleted and written back", metrics.keys_restored.clone());
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::v1alpha1::EventKind;
 
 /// The reason for refusing deliveries of a repository that was renamed or moved to a place that its connection does not allow.
-pub const DEPARTED: &str = "the repository is where the connection does not allow this binding";
+pub const DEPARTED: &str = "the repository moved to a path for which the connection does not allow this binding";
 
 /// The report of one receiver, by UID of the binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ pub(super) fn invalid(message: &str) -> ProviderError {
 
 /// `EndpointInvalid` for an unusable field value: the message names the field, the value and the expected form.
 pub(super) fn invalid_field(field: &str, value: &str, form: &str) -> ProviderError {
-    invalid(&format!("{field} is {}; it should be {form}", wording::quoted(value)))
+    invalid(&format!("{field} is {}; it must be {form}", wording::quoted(value)))
 }
 
 /// Parses a field as an http or https URL. A user name, query or fragment is an error; trailing slashes of the path are removed.

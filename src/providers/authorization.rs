@@ -29,7 +29,7 @@ pub(super) fn encoded(basic: &HeaderValue) -> &str {
 
 fn header(text: &str) -> Result<HeaderValue, ProviderError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
-        let message = "the credential holds characters that cannot be sent, such as a line break";
+        let message = "the credential contains characters that cannot be sent, such as a line break";
         ProviderError::new(ErrorKind::Unauthenticated, "connect", message)
     })?;
     value.set_sensitive(true);

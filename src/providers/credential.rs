@@ -152,7 +152,8 @@ fn basic_credential(keys: &SecretKeys<'_>, warnings: &mut Vec<String>) -> Result
     let (password, has_edges) = beside(keys, USERNAME, PASSWORD, SecretKeys::password)?;
     warnings.extend(has_edges.then(|| {
         format!(
-            "the value of the key {PASSWORD} begins or ends with white space, which is sent as a part of it; remove it unless it is meant"
+            "the value of the key {PASSWORD} begins or ends with white space, which is sent as part of the password; remove it \
+             unless it is intended"
         )
     }));
     Ok(Credential::BasicAuth { username, password: password.into() })
@@ -161,8 +162,7 @@ fn basic_credential(keys: &SecretKeys<'_>, warnings: &mut Vec<String>) -> Result
 /// A warning for an `expiresAt` value that cannot be parsed and is therefore ignored.
 fn unreadable_end(text: &str) -> Option<String> {
     let is_end = text.parse::<Timestamp>().is_ok() || text.parse::<Date>().is_ok();
-    let message =
-        || format!("the value of the key {EXPIRES_AT} is neither a date such as 2027-03-01 nor a time in RFC 3339, so it is ignored");
+    let message = || format!("the value of the key {EXPIRES_AT} is not a date such as 2027-03-01 or an RFC 3339 time, so it is ignored");
     (!is_end).then(message)
 }
 

@@ -155,7 +155,7 @@ fn name(operation: &'static str, what: &str, text: &str) -> Result<(), ProviderE
     if is_name(text) {
         return Ok(());
     }
-    let message = format!("the {what} holds characters that cannot be seen, or more than {NAME}");
+    let message = format!("the {what} contains invisible characters, or more than {NAME}");
     Err(ProviderError::new(ErrorKind::ResponseInvalid, operation, message))
 }
 

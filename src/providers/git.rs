@@ -34,7 +34,7 @@ pub async fn probe(transport: &Transport, clone_url: &Url, authorization: Option
     let answer = transport.send(call).await?.success()?;
     let content_type = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !content_type.starts_with(ADVERTISEMENT.as_bytes()) {
-        return Err(answer.invalid("something other than git answers at the clone URL"));
+        return Err(answer.invalid("the server at the clone URL is not a git server"));
     }
     let heads = references(answer.body()).ok_or_else(|| answer.invalid("the git endpoint's list of references is not complete"))?;
     Ok(GitProbe { heads })

@@ -103,7 +103,7 @@ pub enum PathError {
     #[error("{0}")]
     Malformed(String),
     /// It is at another host.
-    #[error("the repository is at {found}, the connection is at {expected}; correct repository or use a connection of {found}")]
+    #[error("the repository is at {found}, but the connection is at {expected}; correct repository or use a connection of {found}")]
     AnotherHost {
         /// Host in the text.
         found: String,
@@ -111,7 +111,7 @@ pub enum PathError {
         expected: String,
     },
     /// It contains a password.
-    #[error("the repository URL holds a password; remove it, the connection's Secret is the place for it")]
+    #[error("the repository URL contains a password; remove it and put it into the connection's Secret")]
     Password,
 }
 
@@ -282,8 +282,8 @@ impl HookRelease<'_> {
     /// The error for refusing a write that would lose the hook's secret.
     pub(in crate::providers) fn would_lose_the_secret(operation: &'static str) -> ProviderError {
         let message = format!(
-            "the hook was adopted, and this provider would lose its secret by the update that hands it back: {} is not there any more, \
-             or somebody changed the hook's address at the provider; put it right, or delete the hook at the provider",
+            "the hook was adopted, and the update that hands it back would lose its secret: {} no longer exists, or somebody \
+             changed the hook's address at the provider; restore it, or delete the hook at the provider",
             Self::SECRET
         );
         ProviderError::new(ErrorKind::Rejected, operation, message)

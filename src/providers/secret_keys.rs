@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 pub enum SecretError {
     /// None of the known keys is present.
     #[error(
-        "it has none of the keys token, username and password, email and token, or githubAppID and githubAppPrivateKey; add those of one \
-         kind of credential"
+        "it has none of the keys token, username and password, email and token, or githubAppID and githubAppPrivateKey; add the \
+         keys of one kind of credential"
     )]
     NoKey,
     /// A key that another present key requires is missing.
@@ -21,22 +21,22 @@ pub enum SecretError {
         missing: &'static str,
     },
     /// A key is present but empty.
-    #[error("the key {0} is empty; put its value there")]
+    #[error("the key {0} is empty; set its value")]
     Empty(String),
     /// A key is not UTF-8 text.
     #[error("the key {0} is not UTF-8 text; store it as text")]
     NotText(String),
     /// A token has white space inside.
-    #[error("the key {0} has white space or control characters between others, which no token has; put the token alone into it")]
+    #[error("the key {0} contains white space or control characters, which no token has; set it to the token only")]
     NotOneWord(String),
     /// A shared secret has white space at an end.
     #[error(
-        "the key {0} begins or ends with white space, which not every provider and proxy hands on; remove it, here and at whoever shares \
-         the secret"
+        "the key {0} begins or ends with white space, which some providers and proxies drop; remove it here and wherever the \
+         secret is shared"
     )]
     Edges(String),
     /// Keys of two kinds of credential are present.
-    #[error("it holds two kinds of credential, {0} and {1}; remove the keys of one of them")]
+    #[error("it contains two kinds of credential, {0} and {1}; remove the keys of one of them")]
     Ambiguous(&'static str, &'static str),
 }
 

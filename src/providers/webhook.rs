@@ -42,7 +42,7 @@ pub enum Rejection {
     #[error("an unsigned test")]
     UnsignedTest,
     /// The body does not match its content type, so the proof cannot be checked.
-    #[error("body does not fit its content type")]
+    #[error("body does not match its content type")]
     Unreadable,
 }
 

@@ -67,7 +67,7 @@ async fn remove_finalizer(context: &Context, plan: &Plan, outcome: &mut Outcome)
         FinalizerStep::RemoveAndForget => {
             finalizer::remove(&context.client, &*outcome.object).await?;
             outcome.gone = true;
-            info!(namespace = outcome.object.namespace(), name = outcome.object.name_any(), "binding let go");
+            info!(namespace = outcome.object.namespace(), name = outcome.object.name_any(), "binding released");
         }
         FinalizerStep::Remove => match finalizer::remove(&context.client, &*outcome.object).await? {
             Some(object) => {
@@ -155,14 +155,24 @@ impl At<'_> {
     async fn create(&self, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         match self {
             Self::Present(repository) => repository.create_hook(request).await,
-            Self::Former(_) => Err(ProviderError::new(ErrorKind::Rejected, "create hook", "nothing is made at a target that is left")),
+            Self::Former(_) => Err(ProviderError::new(
+                ErrorKind::Rejected,
+                "create \
+                                                                            hook",
+                "no hook is created at a target that the binding has left",
+            )),
         }
     }
 
     async fn update(&self, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         match self {
             Self::Present(repository) => repository.update_hook(id, request).await,
-            Self::Former(_) => Err(ProviderError::new(ErrorKind::Rejected, "update hook", "nothing is kept at a target that is left")),
+            Self::Former(_) => Err(ProviderError::new(
+                ErrorKind::Rejected,
+                "update \
+                                                                            hook",
+                "no hook is updated at a target that the binding has left",
+            )),
         }
     }
 
@@ -209,7 +219,7 @@ async fn apply_hook_action(
         }
         HookAction::Delete { id, .. } => {
             if at.delete(id).await? == Deletion::Hidden {
-                let message = "the provider hides the hook from this credential, so nobody knows whether it is gone";
+                let message = "the provider hides the hook from this credential, so it is not known whether it was deleted";
                 return Err(ProviderError::new(ErrorKind::PermissionDenied, "delete hook", message));
             }
             outcome.absent.push(id.clone());
@@ -255,7 +265,7 @@ fn differs_still(hook: &Hook, intent: &HookIntent) -> Option<HookFinding> {
     if hook.url != intent.url {
         fields.push("url");
     }
-    (!fields.is_empty()).then(|| did_not_last(&hook.id, &fields, 1, "it is repaired again, with growing pauses"))
+    (!fields.is_empty()).then(|| did_not_last(&hook.id, &fields, 1, "it is repaired again, with increasing delays"))
 }
 
 /// The hook as the provider returned it. It may deliver more events than requested, which the next probe finds too.

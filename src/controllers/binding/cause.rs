@@ -74,7 +74,7 @@ mod tests {
             secret: WebhookSecret::Text("s".to_owned().into()),
             shape: HookShape { variant: String::new(), fields: BTreeMap::new(), events: BTreeSet::new() },
             secret_version: secret_version.to_owned(),
-            why: "there is none",
+            why: "it does not exist",
         }
     }
 
@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn delete() -> HookAction {
-        HookAction::Delete { id: "1".to_owned(), why: "there are several" }
+        HookAction::Delete { id: "1".to_owned(), why: "it is a duplicate" }
     }
 
     #[test]

@@ -112,8 +112,13 @@ pub fn withheld(snapshot: &Snapshot, probe: Option<&Probe>) -> Option<(Reason, &
         Connection::NotReady(failure) if failure.reason == Reason::ConnectionNotReady => {
             Some((Reason::ConnectionNotReady, "the connection is being deleted"))
         }
-        _ => out_of_reach(snapshot, probe)
-            .map(|_| (Reason::RepositoryMovedOutOfScope, "the repository is where the connection does not allow this binding")),
+        _ => out_of_reach(snapshot, probe).map(|_| {
+            (
+                Reason::RepositoryMovedOutOfScope,
+                "the repository moved to a path for which the connection does not \
+                                                          allow this binding",
+            )
+        }),
     }
 }
 

@@ -48,7 +48,7 @@ impl Obstacle {
     }
     pub fn text(&self) -> String {
         match self {
-            Self::Pending => "the connection was not examined yet".to_owned(),
+            Self::Pending => "the connection has not been checked yet".to_owned(),
             Self::Credential(why) | Self::Outage(why) | Self::Gone(why) => why.clone(),
             Self::Untold => UNTOLD.to_owned(),
             Self::NotHeld => "no hook was made there".to_owned(),

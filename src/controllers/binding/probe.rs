@@ -188,7 +188,7 @@ async fn is_gone(view: &View, snapshot: &Snapshot, target: &HookTarget, active_c
 }
 
 fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
-    let gone = || Obstacle::Credential("the connection is gone, and with it the credential".to_owned());
+    let gone = || Obstacle::Credential("the connection and its credential no longer exist".to_owned());
     match view.connection(connection) {
         None => gone(),
         Some(connection) if foreign_owner_message(&*connection, &view.keys.fingerprint).is_some() => {

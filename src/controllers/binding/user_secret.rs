@@ -55,11 +55,11 @@ pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret
             Err(failure(Reason::SecretNotFound, format!("{named}, does not exist; create it with the key {key}")))
         }
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            let message = format!("Forgebind may not read {named}; grant its service account get on it");
+            let message = format!("Forgebind is not allowed to read {named}; grant its service account the verb get on it");
             Err(failure(Reason::SecretForbidden, message))
         }
         Err(error) => {
-            let message = format!("{named}, could not be read: {}; tried again", wording::of_api_server(&error));
+            let message = format!("{named}, could not be read: {}; retrying", wording::of_api_server(&error));
             Err(failure(Reason::Progressing, message))
         }
     })
@@ -106,8 +106,8 @@ fn by_usual_keys(named: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, St
         (None, None, None, Some(username), Some(password)) => WebhookSecret::BasicAuth { username, password },
         _ => {
             return Err(format!(
-                "{named}, needs the key secret, or token, or username and password, or header and token, and no two of these; or \
-                 name another key in webhook.secretRef.key"
+                "{named}, must have exactly one of: the key secret, the key token, the keys username and password, the keys \
+                 header and token; or name another key in webhook.secretRef.key"
             ));
         }
     })

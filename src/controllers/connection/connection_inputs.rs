@@ -129,7 +129,7 @@ impl Named<'_> {
             Ok(Some(object)) => Ok(object),
             Ok(None) => Err(classify(Reason::SecretNotFound, format!("{object}, does not exist; create it with {keys}"))),
             Err(kube::Error::Api(status)) if status.is_forbidden() => {
-                let message = format!("Forgebind may not read {object}; grant its service account get on it");
+                let message = format!("Forgebind is not allowed to read {object}; grant its service account the verb get on it");
                 Err(classify(Reason::SecretForbidden, message))
             }
             Err(error) => Err(ConditionFailure::pending(format!("{object}, could not be read: {}", wording::of_api_server(&error)))),
@@ -285,14 +285,21 @@ mod tests {
                 "Secret team/forbidden, which credentials.secretRef names",
                 "grant",
             ),
-            (credential("here"), EMPTY, Authenticated, SecretInvalid, "Secret team/here, which credentials.secretRef names", "add those"),
+            (
+                credential("here"),
+                EMPTY,
+                Authenticated,
+                SecretInvalid,
+                "Secret team/here, which credentials.secretRef names",
+                "add the keys",
+            ),
             (
                 credential("here"),
                 &[("token", "")],
                 Authenticated,
                 SecretInvalid,
                 "Secret team/here, which credentials.secretRef",
-                "put its value",
+                "set its value",
             ),
             (
                 proxy("gone"),
@@ -304,7 +311,7 @@ mod tests {
             ),
             (proxy("forbidden"), EMPTY, Reachable, SecretForbidden, "Secret team/forbidden, which proxySecretRef names", "grant"),
             (proxy("here"), EMPTY, Reachable, SecretInvalid, "Secret team/here, which proxySecretRef names", "lacks the key address"),
-            (proxy("here"), &[("address", " ")], Reachable, SecretInvalid, "Secret team/here, which proxySecretRef names", "put its value"),
+            (proxy("here"), &[("address", " ")], Reachable, SecretInvalid, "Secret team/here, which proxySecretRef names", "set its value"),
             (
                 json!({"tls": {"caRef": {"kind": "ConfigMap", "name": "gone"}}}),
                 EMPTY,

@@ -25,7 +25,7 @@ pub fn explained(failure: ConditionFailure, object: &GitProviderConnection, kind
 #[must_use]
 pub fn closed(error: &ProviderError) -> ConditionFailure {
     let message = format!(
-        "the server shows nothing without a credential ({error}); put one into a Secret of this namespace, under the key token or username \
+        "the server requires a credential ({error}); put one into a Secret of this namespace, under the key token or username \
          and password, and name that Secret in spec.credentials.secretRef.name"
     );
     ConditionFailure::new(ConditionType::Authenticated, Reason::CredentialNeeded, message)
@@ -120,9 +120,9 @@ fn with_remedy(mut failure: ConditionFailure, object: &GitProviderConnection, ki
         Reason::SecretInvalid => credential("correct", None),
         Reason::ProxyError => proxy(),
         Reason::InstallationNotFound => words("install the App at the owner, or correct the owner in provider"),
-        Reason::InstallationSuspended => words("have an administrator of the organization resume it at the provider"),
+        Reason::InstallationSuspended => words("ask an administrator of the organization to unsuspend it at the provider"),
         Reason::SingleSignOnRequired => words("authorize the token for the organization at the provider"),
-        Reason::AccessPolicyRefused => words("have an administrator of the owner allow the cluster's addresses or the account"),
+        Reason::AccessPolicyRefused => words("ask an administrator of the owner to allow the cluster's addresses or the account"),
         Reason::OwnerNotFound => words("correct the owner or url in provider, or give the credential's account access to it"),
         _ => None,
     };
@@ -139,7 +139,7 @@ fn naming_certificates(mut failure: ConditionFailure, object: &GitProviderConnec
     }
     let tls = object.spec.tls.as_ref();
     let authority = tls.and_then(|tls| tls.ca_ref.as_ref()).map_or_else(
-        || "none, so the system's authorities count".to_owned(),
+        || "none, so those of the system are trusted".to_owned(),
         |reference| format!("{:?} {}/{}", reference.kind.unwrap_or_default(), ConnectionTarget::of(object).namespace, reference.name),
     );
     let client = tls

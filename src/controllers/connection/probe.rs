@@ -92,11 +92,11 @@ const fn is_refusal(kind: ErrorKind) -> bool {
 
 fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, ConditionFailure> {
     let not_served = |message: String| ConditionFailure::new(ConditionType::Reachable, Reason::ProviderNotServed, message);
-    let kind = spec.kind().ok_or_else(|| not_served("spec.provider needs exactly one member".to_owned()))?;
+    let kind = spec.kind().ok_or_else(|| not_served("spec.provider must have exactly one member".to_owned()))?;
     if !view.settings.providers.contains(&kind) {
-        return Err(not_served(format!("this installation does not serve {kind}; the flag --providers lists what it serves")));
+        return Err(not_served(format!("this installation does not support {kind}; ask its administrator to add it to --providers")));
     }
-    registry::provider(kind).ok_or_else(|| not_served(format!("this build does not serve {kind}; use one that does")))
+    registry::provider(kind).ok_or_else(|| not_served(format!("this build does not support {kind}; use one that does")))
 }
 
 /// Key of a credential at an origin, made with a keyed hash so that it does not reveal the credential. A proxy or a certificate

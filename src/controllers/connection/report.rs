@@ -76,7 +76,7 @@ fn reachable_and_authenticated(conditions: &mut Conditions<'_>, facts: &Facts) {
     let Some(failure) = &facts.session.failure else {
         conditions.succeed(ConditionType::Reachable, "the provider answers");
         let message = match identity_name(facts) {
-            Some(name) => format!("the credential is that of {name}"),
+            Some(name) => format!("the credential belongs to {name}"),
             None if facts.snapshot.object.spec.credentials.is_none() => "no credential: public repositories only".to_owned(),
             None => "the credential is valid".to_owned(),
         };
@@ -116,7 +116,7 @@ const fn is_answer(reason: Reason) -> bool {
 
 fn message_of(failure: &ConditionFailure) -> String {
     match failure.retry_at {
-        Some(at) => format!("{}; tried again at {}", failure.message, at.round(jiff::Unit::Second).unwrap_or(at)),
+        Some(at) => format!("{}; retrying at {}", failure.message, at.round(jiff::Unit::Second).unwrap_or(at)),
         None => failure.message.clone(),
     }
 }
@@ -150,7 +150,7 @@ fn authorized(conditions: &mut Conditions<'_>, facts: &Facts) {
         let message = if facts.permissions.is_empty() {
             "no permission is needed: requiredPermissions is empty, and no binding has a webhook"
         } else {
-            "the credential itself has every permission that is needed; what its account may do at a repository is told by each binding"
+            "the credential itself has every required permission; each binding reports the role of its account at the repository"
         };
         conditions.succeed(ConditionType::Authorized, message);
     }
@@ -163,10 +163,10 @@ fn expiring(conditions: &mut Conditions<'_>, facts: &Facts) {
     let place = connection_inputs::place_of_credential(&facts.snapshot.object, kind);
     let remedy = place.map(|place| format!("; put a new one into {place}")).unwrap_or_default();
     if warned && end > facts.snapshot.now {
-        let message = format!("the credential ends at {end}{remedy}");
+        let message = format!("the credential expires at {end}{remedy}");
         conditions.set(ConditionType::CredentialExpiring, ConditionStatus::True, Reason::ExpiresSoon, message);
     } else if end <= facts.snapshot.now {
-        let message = format!("the credential was to end at {end}{remedy}");
+        let message = format!("the credential should have expired at {end}{remedy}");
         conditions.set(ConditionType::CredentialExpiring, ConditionStatus::True, Reason::CredentialExpired, message);
     }
 }
@@ -174,7 +174,7 @@ fn expiring(conditions: &mut Conditions<'_>, facts: &Facts) {
 /// Sets `Ready`, `Reconciling` and `Stalled` from the other conditions.
 fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (ConditionStatus, Reason) {
     if let Some(deadline) = plan.deadline {
-        let message = format!("being deleted: {}; let go at {deadline} at the latest", going(facts.usage.holding));
+        let message = format!("being deleted: {}; released at {deadline} at the latest", going(facts.usage.holding));
         conditions.set(ConditionType::Reconciling, ConditionStatus::True, Reason::Progressing, &message);
         conditions.set(ConditionType::Ready, ConditionStatus::False, Reason::Progressing, message);
         return (ConditionStatus::False, Reason::Progressing);
@@ -186,16 +186,20 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (Condit
         .map(|condition| condition.message.clone());
     let (status, reason, message) = match (&facts.session.failure, lowering) {
         _ if facts.snapshot.object.spec.suspend => {
-            (ConditionStatus::False, Reason::Suspended, "suspended; set spec.suspend to false to go on".to_owned())
+            (ConditionStatus::False, Reason::Suspended, "suspended; set spec.suspend to false to continue".to_owned())
         }
         (Some(failure), _) if failure.condition == ConditionType::Ready => {
             (ConditionStatus::Unknown, Reason::Progressing, failure.message.clone())
         }
         (Some(failure), _) => (ConditionStatus::False, failure.reason, message_of(failure)),
         (None, Some(message)) => (ConditionStatus::False, Reason::PermissionMissing, message),
-        (None, None) if facts.snapshot.object.spec.credentials.is_none() => {
-            (ConditionStatus::True, Reason::Succeeded, "the provider answers; without a credential only what is public is seen".to_owned())
-        }
+        (None, None) if facts.snapshot.object.spec.credentials.is_none() => (
+            ConditionStatus::True,
+            Reason::Succeeded,
+            "the provider answers; without a credential only public repositories are \
+                                                        visible"
+                .to_owned(),
+        ),
         (None, None) => (ConditionStatus::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
     };
     // Only a person can grant a missing permission.
@@ -212,9 +216,9 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (Condit
 /// Describes the hooks that are removed together with the connection.
 fn going(holding: i64) -> String {
     match holding {
-        0 => "no binding holds a hook made through it".to_owned(),
-        1 => "the hook that 1 binding holds through it is removed at the provider, and its deliveries end".to_owned(),
-        count => format!("the hooks that {count} bindings hold through it are removed at the provider, and their deliveries end"),
+        0 => "no binding has a hook that was made through it".to_owned(),
+        1 => "the hook of 1 binding that was made through it is removed at the provider, and its deliveries end".to_owned(),
+        count => format!("the hooks of {count} bindings that were made through it are removed at the provider, and their deliveries end"),
     }
 }
 

@@ -25,7 +25,7 @@ pub use active_client::{ActiveClient, Server};
 pub use cleanup_permit::{CleanupPermit, OwnedHooks, may_be_reported};
 pub use decision::{Grant, GrantDecision};
 pub use granted::{GrantedRepository, OutOfReach, RepositoryLookup, UsePermit};
-pub use grants::{granted, grants, had_grant, permits, permits_to, place_at};
+pub use grants::{granted, grants, had_grant, permits};
 pub use seal::Seal;
 
 /// Seals a target, as this installation records it.

@@ -30,7 +30,6 @@ use crate::controllers::binding::outcome::Outcome;
 use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
 use crate::controllers::binding::plan::{self, FinalizerStep, PlanStep};
 use crate::controllers::binding::report::report;
-use crate::controllers::connection::facts::Facts;
 use crate::controllers::connection::snapshot::Snapshot;
 use crate::controllers::connection::{self as connections, usage};
 use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
@@ -1104,7 +1103,7 @@ async fn a_look_that_ends_after_the_connection_is_gone_leaves_no_credential_in_m
         let situation = Situation { connection: is_there.then(|| named.clone()), ..Situation::new(new_binding()) };
         let (view, calls) = situation.view();
         let object: GitProviderConnection = serde_json::from_value(named.clone()).unwrap();
-        let seen = Facts::gather(&view, Snapshot::read(&view, Arc::new(object)).await).await;
+        let seen = connections::facts::Facts::gather(&view, Snapshot::read(&view, Arc::new(object)).await).await;
         connections::remember(&view, &seen);
         assert!(seen.session.active_client.is_some(), "it works for as long as the probe lasts");
         let remembered = view.sessions.get(&target()).is_some_and(|session| session.active_client.is_some());

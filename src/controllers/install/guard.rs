@@ -63,19 +63,19 @@ impl Guarded {
     fn remedy(&self, namespace: &str, found: Found, refusal: Option<&kube::Error>) -> String {
         let secret = format!("Secret {namespace}/{}", self.name);
         match (found, refusal) {
-            (Found::AsHeld, _) => format!("{secret} is as it should be"),
+            (Found::AsHeld, _) => format!("{secret} has the expected key"),
             (Found::Missing, Some(refusal)) => format!(
-                "{secret} is missing and cannot be written back ({}); this process still has the key: do not end it, and restore the \
-                 Secret or let it be written",
+                "{secret} is missing and cannot be written back ({}); only this process still has the key, so do not stop it; \
+                 restore the Secret, or allow Forgebind to write it",
                 wording::of_api_server(refusal)
             ),
             (Found::Missing, None) => format!(
-                "{secret} is missing, and Forgebind did not make it; put it back from where it came before this process ends, which \
-                 still has the key"
+                "{secret} is missing, and Forgebind did not create it; restore it from its source before this process stops, \
+                 because only this process still has the key"
             ),
             (Found::Other, _) => format!(
-                "{secret} holds another key than the one that this process works with, and is not overwritten; put the earlier key \
-                 back, or, when the new one is meant, restart Forgebind: hooks made with the earlier key are then left behind"
+                "{secret} contains a different key from the one in use and is not overwritten; restore the earlier key or, if \
+                 the new one is intended, restart Forgebind: hooks made with the earlier key are then left behind"
             ),
         }
     }
@@ -104,7 +104,7 @@ pub async fn watch(context: Arc<Context>, guarded: Guarded) {
                 Some(Err(error)) => {
                     if !std::mem::replace(&mut failing, true) {
                         let error = wording::of_watch(&error);
-                        warn!(secret = guarded.name, namespace, error, "the Secret with a key cannot be watched, trying again");
+                        warn!(secret = guarded.name, namespace, error, "the Secret with a key cannot be watched, retrying");
                     }
                     continue;
                 }
@@ -131,11 +131,11 @@ async fn write_back(context: &Context, secrets: &Api<Secret>, guarded: &Guarded,
     match secrets.create(&PostParams::default(), ours).await {
         Ok(_) => {
             context.metrics.keys_restored.get_or_create(&guarded.labels()).inc();
-            warn!(secret = guarded.name, namespace, "somebody deleted the Secret; it was written back with the same key");
+            warn!(secret = guarded.name, namespace, "the Secret was deleted; wrote it back with the same key");
             None
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            info!(secret = guarded.name, namespace, "the Secret that was missing is there again");
+            info!(secret = guarded.name, namespace, "the missing Secret exists again");
             None
         }
         Err(refusal) => Some(guarded.remedy(namespace, Found::Missing, Some(&refusal))),

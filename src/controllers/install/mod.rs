@@ -36,8 +36,9 @@ pub const FINGERPRINT: &str = "installation";
 pub enum InstallKeyError {
     /// The Secret is missing although hooks were made with the key.
     #[error(
-        "Secret {namespace}/{INSTALL_KEY} is missing although objects of this cluster carry Forgebind's finalizer or status; restore it \
-         from your backup, or begin anew with --new-install-key (hooks made with the old key are then left behind at the providers; a second installation beside another one begins so, too)"
+        "Secret {namespace}/{INSTALL_KEY} is missing although objects of this cluster carry Forgebind's finalizer or status; \
+         restore it from your backup, or start with a new key by --new-install-key (hooks made with the old key then stay at \
+         the providers; a second installation in a cluster also starts this way)"
     )]
     Missing {
         /// The operator's namespace.
@@ -62,7 +63,7 @@ pub enum InstallKeyError {
         problem: String,
     },
     /// The system has no source of randomness.
-    #[error("the system gives no random bytes")]
+    #[error("the system provides no random bytes")]
     NoRandomness,
     /// The API server refused or did not answer.
     #[error("API server: {}", crate::text::wording::of_api_server(.0))]
@@ -98,12 +99,12 @@ pub async fn find_or_create(
         if !new_key {
             return Err(InstallKeyError::Missing { namespace: namespace.to_owned() });
         }
-        warn!("beginning anew: hooks made with the lost install key are left behind at the providers");
+        warn!("creating a new install key; hooks made with the lost one stay at the providers");
     }
     let bytes = InstallKey::random_bytes().ok_or(InstallKeyError::NoRandomness)?;
     match secrets.create(&PostParams::default(), &secret_of(INSTALL_KEY, namespace, &bytes, true)).await {
         Ok(made) => {
-            info!(secret = INSTALL_KEY, namespace, "install key made; back this Secret up");
+            info!(secret = INSTALL_KEY, namespace, "install key created; back up this Secret");
             return Ok(LoadedKey { since: None, ..held(&made, namespace, INSTALL_KEY, InstallKey::new)? });
         }
         // Another replica has created it first.
@@ -174,12 +175,12 @@ pub async fn doubt_of_namespace(client: &Client, namespace: &str) -> Option<Stri
     let named = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
     let namespaces = Api::<Namespace>::all(client.clone()).list_metadata(&named(namespace)).await;
     if namespaces.is_ok_and(|found| found.items.is_empty()) {
-        return Some(format!("--namespace is {namespace}, and the cluster has no such namespace"));
+        return Some(format!("--namespace is {namespace}, which does not exist in the cluster"));
     }
     if let Some(own) = namespace_of_account(client).await.filter(|own| own != namespace) {
         return Some(format!(
-            "--namespace is {namespace}, and this process runs as a service account of the namespace {own}: correct --namespace, or leave \
-             it away"
+            "--namespace is {namespace}, but this process runs as a service account of the namespace {own}; correct \
+             --namespace, or remove it"
         ));
     }
     let secrets = Api::<Secret>::all(client.clone()).list_metadata(&named(INSTALL_KEY)).await.ok()?;
@@ -187,7 +188,11 @@ pub async fn doubt_of_namespace(client: &Client, namespace: &str) -> Option<Stri
     if elsewhere.is_empty() {
         return None;
     }
-    Some(format!("--namespace is {namespace}, and a Secret {INSTALL_KEY} is in {}: see which namespace is meant", elsewhere.join(", ")))
+    Some(format!(
+        "--namespace is {namespace}, but a Secret {INSTALL_KEY} is in {}; check which namespace is \
+                  intended",
+        elsewhere.join(", ")
+    ))
 }
 
 /// The namespace of this process's service account, according to the API server.

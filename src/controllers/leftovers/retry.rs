@@ -38,7 +38,7 @@ pub async fn work(context: &Context) {
     loop {
         match listed(context).await {
             Ok(recorded) => break context.leftovers.fill(recorded, context.view.clock.now()),
-            Err(error) => warn!(error = %error, "leftover hooks not read, trying again"),
+            Err(error) => warn!(error = %error, "leftover hooks could not be read, retrying"),
         }
         tokio::time::sleep(READ_PAUSE).await;
     }
@@ -91,10 +91,14 @@ async fn attempt(context: &Context, key: &str) {
         Ok(End::Expired) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "expired" }).inc()),
         Ok(End::Removed) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "removed" }).inc()),
         // Removed by a person who deleted the hooks by hand, or by mistake. No other copy of the entry exists.
-        Ok(End::Withdrawn) => warn!(key, "somebody took the entry of leftover hooks out of its ConfigMap; they are not removed any more"),
+        Ok(End::Withdrawn) => warn!(
+            key,
+            "an entry of leftover hooks was deleted from its ConfigMap; Forgebind no longer tries \
+                                          to remove them"
+        ),
         Ok(End::Waits) => {}
         Err(error) => {
-            warn!(key, error = %error, "leftover hooks not removed, trying again later");
+            warn!(key, error = %error, "leftover hooks could not be removed, retrying later");
             // A server that does not answer for one entry will not answer for the others of its connection either.
             let silent =
                 matches!(&error, AttemptError::TimedOut) || matches!(&error, AttemptError::Provider(error) if error.kind.is_outage());
@@ -167,7 +171,7 @@ pub(super) fn removal(
     let adopted = |id: &str| entry.hand_back || entry.hooks.iter().any(|hook| hook.adopted && hook.id == id);
     let adopted = hooks.iter().filter(|hook| adopted(&hook.id)).map(|hook| hook.id.clone()).collect();
     let left = |id: &str| (recorded.is_empty() || recorded.contains(id)) && !hooks_in_use.contains(id);
-    let actions = hooks::removal(hooks, identity, &adopted, "its binding is gone").actions;
+    let actions = hooks::removal(hooks, identity, &adopted, "its binding no longer exists").actions;
     actions
         .into_iter()
         .filter(|action| matches!(action, HookAction::Delete { id, .. } | HookAction::Release { id, .. } if left(id)))

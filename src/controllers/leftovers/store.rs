@@ -104,7 +104,7 @@ pub(super) async fn stored(context: &Context, key: &str) -> kube::Result<Option<
 fn read(key: &str, text: &str) -> Option<Leftover> {
     let entry = crate::text::json::read_text(text).ok();
     if entry.is_none() {
-        info!(key, "leftover entry is not readable, left as it is");
+        info!(key, "leftover entry cannot be read, ignored");
     }
     entry
 }

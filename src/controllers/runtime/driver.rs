@@ -54,13 +54,13 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
-        info!("leading: reconciling");
+        info!("became the leader; reconciling");
         context.view.memory.forget_probes();
         context.metrics.leading.set(1);
         let term = stop.child_token();
         tokio::select! {
             () = lead(&context, &mut requests, &*evidence, &term) => {}
-            () = lost(&mut leading) => warn!("no longer leading: everything under way is dropped"),
+            () = lost(&mut leading) => warn!("no longer the leader; reconciliations in progress are cancelled"),
         }
         context.metrics.leading.set(0);
     }
@@ -187,7 +187,7 @@ async fn finish<K>(
     };
     tokio::select! {
         () = follow => {}
-        () = too_long => warn!("reconciliations under way did not finish in time"),
+        () = too_long => warn!("reconciliations in progress did not finish in time"),
     }
 }
 

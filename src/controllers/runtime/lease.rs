@@ -99,8 +99,8 @@ impl LeaderElection {
         self.resigned.cancel();
         match tokio::time::timeout(Duration::from_secs(5), self.ended).await {
             Ok(Ok(Ok(()))) => info!("lease released"),
-            Ok(Ok(Err(error))) => warn!(error = %error, "lease not released; the next leader waits for its end"),
-            Ok(Err(_)) | Err(_) => warn!("lease not released in time; the next leader waits for its end"),
+            Ok(Ok(Err(error))) => warn!(error = %error, "lease not released; the next leader waits until it expires"),
+            Ok(Err(_)) | Err(_) => warn!("lease not released in time; the next leader waits until it expires"),
         }
     }
 }
@@ -150,14 +150,14 @@ async fn run_election(
     let mut lost = false;
     loop {
         if std::mem::take(&mut lost) {
-            warn!("the Lease was deleted; it is made anew, and whoever is first leads");
+            warn!("the Lease was deleted; creating it again for a new election");
             leading.send_replace(false);
             // The library and the watch both report the same deletion.
             let _ = events.gone.notified().now_or_never();
             match config.manager().await {
                 Ok(fresh) => manager = fresh,
                 Err(error) => {
-                    warn!(error = %error, "the Lease could not be made anew, trying again");
+                    warn!(error = %error, "the Lease could not be created, retrying");
                     lost = true;
                     tokio::select! {
                         () = resigned.cancelled() => return Ok(()),
@@ -178,7 +178,7 @@ async fn run_election(
                 }
                 Err(error) if is_gone(&error) => lost = true,
                 Err(error) => {
-                    warn!(error = %error, "lease not read or renewed, trying again");
+                    warn!(error = %error, "lease could not be read or renewed, retrying");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

@@ -205,7 +205,7 @@ pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, me
         uid: metadata.uid,
         ..ObjectReference::default()
     };
-    let event = EventRecord::warning(Reason::InvalidObject.as_str(), format!("the stored object does not fit the schema: {error}"));
+    let event = EventRecord::warning(Reason::InvalidObject.as_str(), format!("the stored object does not match the schema: {error}"));
     publish_on(context, &reference, &[event]).await;
 }
 

@@ -157,7 +157,7 @@ impl AzureDevOpsClient {
     fn refuse_plain_http(&self, operation: Operation, request: &HookRequest<'_>) -> Result<(), ProviderError> {
         let is_http = Url::parse(request.url.expose()).is_ok_and(|url| url.scheme() == "http");
         if is_http && !self.transport.allows_http() {
-            let message = "deliveries of Azure DevOps carry a password or a token, so they may go to an https address only";
+            let message = "Azure DevOps sends a password or a token with each delivery, so the address must be https";
             return Err(ProviderError::new(ErrorKind::TargetRefused, operation.as_str(), message));
         }
         Ok(())
@@ -196,7 +196,7 @@ impl AzureDevOpsClient {
                 let missing = self.missing_permissions(&project.id).await?;
                 PermissionFinding::missing(format!("{}, as its administrators have; no scope of a token gives it", needs(&missing)))
             }
-            None => PermissionFinding::unknown(format!("{}; the server does not tell whether the account has them", needs(&all))),
+            None => PermissionFinding::unknown(format!("{}; the server does not report whether the account has them", needs(&all))),
         })
     }
 
@@ -260,7 +260,7 @@ impl AzureDevOpsClient {
             if self.is_anonymous() {
                 PermissionFinding::needs_credential()
             } else {
-                PermissionFinding::unknown(format!("needs the permissions {SUBSCRIPTIONS}, which a list does not tell"))
+                PermissionFinding::unknown(format!("needs the permissions {SUBSCRIPTIONS}, which a list does not show"))
             }
         };
         Ok(list.value.0.into_iter().map(|repository| convert::repository(repository, unasked())).collect())

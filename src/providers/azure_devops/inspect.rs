@@ -41,7 +41,7 @@ impl AzureDevOpsClient {
         let hidden = matches!(answer.refusal(), Some(ErrorKind::NotFound | ErrorKind::PermissionDenied));
         if let Some(project) = self.project().filter(|_| hidden) {
             // A project that cannot be read proves nothing about the credential. Its organization does.
-            warnings.push(format!("project {project} does not exist, or the credential may not see it"));
+            warnings.push(format!("project {project} does not exist, or the credential cannot see it"));
             answer = self.list_of_repositories(None).await?;
         }
         if self.is_anonymous() {
@@ -101,7 +101,7 @@ impl AzureDevOpsClient {
     async fn without_api(&self, answer: &Answer) -> Result<Inspection, ProviderError> {
         if self.connected(&self.api([])).await?.is_some() {
             let error = answer.refused(ErrorKind::PermissionDenied);
-            let message = format!("the token is valid and lacks the scope {CODE_READ}");
+            let message = format!("the token is valid, but lacks the scope {CODE_READ}");
             return Err(ProviderError { message, ..error });
         }
         let Account::Basic { username } = &self.account else { return Err(not_signed_in(answer)) };
@@ -157,8 +157,8 @@ impl AzureDevOpsClient {
             _ => format!(" ({shown})"),
         };
         Some(format!(
-            "the token is for all accessible organizations{which}; such tokens stop working on 1 December 2026: replace it by a token of \
-             this organization"
+            "the token is for all accessible organizations{which}; such tokens stop working on 1 December 2026; replace it with \
+             a token of this organization"
         ))
     }
 
@@ -177,7 +177,7 @@ impl AzureDevOpsClient {
     fn inspection(&self, identity: Option<Identity>, api: bool, warnings: Vec<String>) -> Inspection {
         let reason = match (&identity, api) {
             (None, _) => "there is no credential",
-            (_, true) => "Azure DevOps does not tell a token's scopes",
+            (_, true) => "Azure DevOps does not report a token's scopes",
             (_, false) => "the credential works for git only",
         };
         Inspection {
@@ -202,7 +202,7 @@ fn not_signed_in(answer: &Answer) -> ProviderError {
         return error;
     }
     let message = format!(
-        "HTTP {}: Azure DevOps asks to sign in: the credential is wrong, expired, revoked or one of another organization",
+        "HTTP {}: Azure DevOps asks to sign in: the credential is wrong, expired, revoked or of another organization",
         answer.status()
     );
     ProviderError { message, ..error }

@@ -58,9 +58,9 @@ pub(super) fn judge(proven: Proven, permission: Permission) -> PermissionFinding
         (Some(true), _) => PermissionFinding::granted(),
         (Some(false), _) => PermissionFinding::missing(format!("needs scope {scope}")),
         (None, Permission::ManageWebhooks) => PermissionFinding::unknown(format!(
-            "needs the permissions {SUBSCRIPTIONS}, which belong to a project: they are looked at for each repository"
+            "needs the permissions {SUBSCRIPTIONS}, which belong to a project and are checked for each repository"
         )),
-        (None, _) => PermissionFinding::unknown(format!("needs scope {scope}; Azure DevOps does not tell a token's scopes")),
+        (None, _) => PermissionFinding::unknown(format!("needs scope {scope}; Azure DevOps does not report a token's scopes")),
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn judge(proven: Proven, permission: Permission) -> PermissionFinding
 pub(super) fn judge_git_only(permission: Permission) -> PermissionFinding {
     match (permission, scope(permission)) {
         (_, None) => not_offered(permission),
-        (Permission::ReadContents, _) => PermissionFinding::unknown("the credential works for git only; each repository tells by itself"),
+        (Permission::ReadContents, _) => PermissionFinding::unknown("the credential works for git only; it is checked for each repository"),
         (_, Some(scope)) => PermissionFinding::unknown(format!(
             "not available: the credential works for git only; a personal access token with scope {scope} is needed"
         )),

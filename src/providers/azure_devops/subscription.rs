@@ -178,7 +178,8 @@ impl HookLocation {
         if is_guid(project) && is_guid(&repository.id) {
             return Ok(Self { project: project.to_owned(), repository: repository.id.clone() });
         }
-        let message = "the ids of the project and the repository are not known, and a subscription without them would be for all of them";
+        let message = "the ids of the project and the repository are not known, and a subscription without them would apply to \
+                       all repositories";
         Err(ProviderError::new(ErrorKind::Rejected, operation.as_str(), message))
     }
 
@@ -235,7 +236,7 @@ fn proof(secret: &WebhookSecret, operation: Operation) -> Result<Proof<'_>, Prov
     }
     let text = password.expose_secret();
     if text.chars().count() > LONGEST_PASSWORD || text.contains(char::is_whitespace) {
-        return refused("Azure DevOps takes no webhook password with white space or more than 256 characters; use another secret");
+        return refused("Azure DevOps accepts no webhook password with white space or more than 256 characters; use another secret");
     }
     Ok(Proof::Password { username, password })
 }
@@ -352,9 +353,9 @@ fn state(status: &str) -> HookState {
     let disabled = |cause: &str| HookState::Disabled(cause.to_owned());
     match status {
         "disabledByUser" => HookState::Paused,
-        "onProbation" => disabled("it is on probation: deliveries failed, and only now and then is one of them tried again"),
+        "onProbation" => disabled("it is on probation: deliveries failed, and Azure DevOps retries only a few of them"),
         "disabledBySystem" => disabled("deliveries failed for too long"),
-        "disabledByInactiveIdentity" => disabled("who made the subscription has left or lost the permission for it"),
+        "disabledByInactiveIdentity" => disabled("the owner of the subscription has left or lost the permission for it"),
         _ => HookState::Active,
     }
 }

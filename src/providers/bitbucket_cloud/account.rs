@@ -13,9 +13,9 @@ const API_TOKEN_USER: &str = "x-bitbucket-api-token-auth";
 /// Prefix of API tokens.
 const API_TOKEN_PREFIX: &str = "ATATT";
 
-const APP_PASSWORDS_RETIRED: &str = "Bitbucket Cloud no longer accepts app passwords (retired on 2026-07-28); make an API token with \
+const APP_PASSWORDS_RETIRED: &str = "Bitbucket Cloud no longer accepts app passwords (retired on 2026-07-28); create an API token with \
      scopes, which goes under the keys email and token, or a repository, project or workspace access token, which goes under the key token";
-const EMAIL_NEEDED: &str = "the API takes an API token with the account's e-mail address only, under the keys email and token";
+const EMAIL_NEEDED: &str = "the API accepts an API token only with the account's e-mail address; put them under the keys email and token";
 
 /// A credential for Bitbucket Cloud.
 pub(super) enum Account {

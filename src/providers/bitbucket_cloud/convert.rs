@@ -22,7 +22,7 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
     let manage_webhooks = if anonymous {
         PermissionFinding::needs_credential()
     } else {
-        PermissionFinding::unknown("Bitbucket Cloud does not tell the role on this repository; managing its hooks needs admin")
+        PermissionFinding::unknown("Bitbucket Cloud does not report the role on this repository; managing its hooks needs admin")
     };
     let clone = |name: &str| {
         let mut links = repository.links.clone.iter();

@@ -92,7 +92,7 @@ fn recognised(answer: &Answer) -> bool {
 /// The scopes in the first of these answers that states them.
 fn grants<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Grants {
     let told = answers.into_iter().find_map(|answer| error::granted(answer.headers(), answer.body()));
-    let Some(mut scopes) = told else { return Grants::Unknown("Bitbucket Cloud does not tell this credential's scopes".into()) };
+    let Some(mut scopes) = told else { return Grants::Unknown("Bitbucket Cloud does not report this credential's scopes".into()) };
     scopes.sort();
     scopes.dedup();
     Grants::Known(scopes)

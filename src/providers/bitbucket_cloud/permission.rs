@@ -41,11 +41,11 @@ const fn need(permission: Permission) -> Need {
         Permission::ReadOrganization => (&[], &["read:workspace:bitbucket"]),
         Permission::ListProjects => (&["project"], &["read:project:bitbucket"]),
         Permission::ReadAccount => (&["account"], &["read:user:bitbucket"]),
-        Permission::ReadIssues => return Need::NotOffered("Bitbucket Cloud has no issue tracker any more"),
+        Permission::ReadIssues => return Need::NotOffered("Bitbucket Cloud no longer has an issue tracker"),
         Permission::WriteChecks => {
             return Need::NotOffered("Bitbucket Cloud has no check runs; build statuses are written with WriteCommitStatus");
         }
-        Permission::WriteDeployments => return Need::NotOffered("Bitbucket Cloud has no deployments but those of its own pipelines"),
+        Permission::WriteDeployments => return Need::NotOffered("Bitbucket Cloud has only the deployments of its own pipelines"),
     };
     Need::Scopes(Scopes { access_token, api_token })
 }

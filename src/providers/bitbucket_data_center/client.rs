@@ -127,7 +127,7 @@ impl BitbucketDataCenterClient {
         if !self.refused.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let message = "the server refused the password before; it is not sent again";
+        let message = "the server rejected the password before, so it is not sent again";
         Err(ProviderError::new(ErrorKind::Unauthenticated, operation.as_str(), message))
     }
 

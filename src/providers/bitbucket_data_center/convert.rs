@@ -52,15 +52,13 @@ pub(super) fn repository(repository: &wire::Repository, surroundings: Surroundin
 
 /// Converts a repository of a list. A list contains nothing about branches and hooks.
 pub(super) fn listed(found: &wire::Repository, anonymous: bool) -> Repository {
-    let manage_webhooks = if anonymous { anonymous_finding() } else { PermissionFinding::unknown("told when the repository is looked up") };
+    let manage_webhooks =
+        if anonymous { anonymous_finding() } else { PermissionFinding::unknown("reported when the repository is looked up") };
     repository(found, Surroundings { default_branch: None, empty: false, manage_webhooks })
 }
 
 pub(super) fn anonymous_finding() -> PermissionFinding {
-    PermissionFinding::missing(format!(
-        "needs {}, and a credential; without one nothing can be changed",
-        permission::REPOSITORY_ADMINISTRATION
-    ))
+    PermissionFinding::missing(format!("needs {}, and a credential to make changes", permission::REPOSITORY_ADMINISTRATION))
 }
 
 pub(super) fn branch_name(reference: &wire::Reference) -> &str {

@@ -65,8 +65,8 @@ impl BitbucketDataCenterClient {
             return Ok(self.anonymous(Some(server.version)));
         }
         let Some(name) = name else {
-            let message = "the server took the request for an anonymous one (no header X-AUSERNAME in its answer): the credential is not \
-                           accepted, or a proxy in front removes the header";
+            let message = "the server treated the request as anonymous (no header X-AUSERNAME in its response): the credential \
+                           is not accepted, or a proxy in front of the server removes the header";
             return Err(ProviderError { message: message.to_owned(), ..unnamed });
         };
         let kind = self.identity_kind(&name).await?;
@@ -76,7 +76,7 @@ impl BitbucketDataCenterClient {
         if !listed {
             warnings.push(match &self.endpoint.scope {
                 Some(scope) => {
-                    format!("the repositories of {scope} are not listed for this credential: that needs {}", permission::PROJECT_READING)
+                    format!("this credential cannot list the repositories of {scope}: that needs {}", permission::PROJECT_READING)
                 }
                 None => "the server does not list the repositories that this credential may read".to_owned(),
             });
@@ -108,8 +108,8 @@ impl BitbucketDataCenterClient {
     pub(super) const fn untold(&self) -> &'static str {
         match self.account {
             Account::Anonymous => "there is no credential",
-            Account::Token => "an HTTP access token does not tell its permissions",
-            Account::Basic => "the server does not tell an account's permissions",
+            Account::Token => "the server does not report the permissions of an HTTP access token",
+            Account::Basic => "the server does not report an account's permissions",
         }
     }
 
@@ -156,8 +156,8 @@ fn user_name(answer: &Answer) -> Option<String> {
 fn rejected(answer: &Answer) -> ProviderError {
     let error = answer.refused(ErrorKind::Unauthenticated);
     if error::asks_for_captcha(answer) {
-        let message = "the server asks for a CAPTCHA after too many failed log-ins: log in once with a browser, or use an HTTP access \
-                       token in its place; the password is not tried again until its Secret changes";
+        let message = "the server asks for a CAPTCHA after too many failed log-ins: log in once with a browser, or use an HTTP \
+                       access token instead; the password is not tried again until its Secret changes";
         return ProviderError { message: message.to_owned(), ..error };
     }
     error
@@ -167,7 +167,7 @@ fn rejected(answer: &Answer) -> ProviderError {
 fn outdated(version: &str) -> Option<String> {
     let mut numbers = version.split(|character: char| !character.is_ascii_digit()).map_while(|part| part.parse::<u64>().ok());
     let number = (numbers.next()?, numbers.next().unwrap_or_default());
-    (number < OLDEST).then(|| format!("Bitbucket {version} is older than {}.{}, the oldest version that is served", OLDEST.0, OLDEST.1))
+    (number < OLDEST).then(|| format!("Bitbucket {version} is older than {}.{}, the oldest supported version", OLDEST.0, OLDEST.1))
 }
 
 fn inspection(version: Option<String>, grants: Grants) -> Inspection {

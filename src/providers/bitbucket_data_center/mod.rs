@@ -129,7 +129,7 @@ mod tests {
     fn what_is_no_project_is_refused() {
         for project in ["APP/shop", "APP%2Fshop", "a b", "~", "~a b", "", "..", "A?B", "A\nB"] {
             let error = endpoint(&json!({"url": "https://git.acme.io", "project": project})).unwrap_err();
-            let value = format!("bitbucketDataCenter.project is {project:?}; it should be the key of a project, such as APP");
+            let value = format!("bitbucketDataCenter.project is {project:?}; it must be the key of a project, such as APP");
             assert!(error.message.starts_with(&value), "{error}");
         }
     }

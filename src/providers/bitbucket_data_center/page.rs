@@ -44,7 +44,7 @@ impl Pages {
         self.next = match (page.is_last, page.next_start) {
             (true, _) => None,
             (false, Some(next)) if next > start => Some(next),
-            (false, _) => return Err(answer.invalid("the list says that it goes on, and not where")),
+            (false, _) => return Err(answer.invalid("the list has a next page, but does not say where")),
         };
         Ok(page.values.0)
     }

@@ -33,7 +33,7 @@ const fn need(permission: Permission) -> Need {
         Permission::WriteChecks => {
             Need::NotOffered("Bitbucket Data Center has no check runs; build statuses are written with WriteCommitStatus")
         }
-        Permission::WriteDeployments => Need::NotOffered("Bitbucket Data Center's deployments are not served"),
+        Permission::WriteDeployments => Need::NotOffered("Forgebind does not support deployments of Bitbucket Data Center"),
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn manage_webhooks(sees_hooks: bool) -> PermissionFinding {
         PermissionFinding::granted()
     } else {
         PermissionFinding::missing(format!(
-            "the account or its token needs {REPOSITORY_ADMINISTRATION} on this repository: its hooks are not shown"
+            "the account or its token needs {REPOSITORY_ADMINISTRATION} on this repository to list its hooks"
         ))
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
         _ if anonymous => PermissionFinding::needs_credential(),
         Some(permissions) if permissions.admin => PermissionFinding::granted(),
         Some(_) => PermissionFinding::missing("the account needs the role administrator on this repository"),
-        None => PermissionFinding::unknown("the server does not tell the account's role on this repository"),
+        None => PermissionFinding::unknown("the server does not report the account's role on this repository"),
     };
     // An empty repository reports the branch that its first push is expected on.
     let default_branch = if repository.empty { None } else { told(repository.default_branch) };

@@ -168,8 +168,8 @@ fn known(mut scopes: Vec<String>) -> Grants {
 
 fn untold(server: &Server) -> String {
     match &server.version {
-        Some(version) => format!("{} {version} does not tell this credential's scopes", server.flavor),
-        None => "the server does not tell this credential's scopes".to_owned(),
+        Some(version) => format!("{} {version} does not report this credential's scopes", server.flavor),
+        None => "the server does not report this credential's scopes".to_owned(),
     }
 }
 

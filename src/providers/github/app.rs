@@ -80,7 +80,8 @@ impl App {
     ) -> Result<Self, ProviderError> {
         let key = AppKey::read(issuer, private_key)?;
         let not_a_number = |_| {
-            let message = "githubAppInstallationID is no number; leave it out and the installation is found from the owner";
+            let message = "githubAppInstallationID is not a number; correct or remove it (without it, the installation is found \
+                           from the owner)";
             ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message)
         };
         let named = installation_id.map(|id| id.trim().parse::<u64>().map_err(not_a_number)).transpose()?;

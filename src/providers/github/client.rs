@@ -158,7 +158,7 @@ impl GitHubClient {
     fn next(&self, answer: &Answer) -> Result<Option<Url>, ProviderError> {
         let Some(link) = listing::next_link(answer.headers()) else { return Ok(None) };
         let next = self.transport.rebase(answer, link).filter(|next| next != answer.url());
-        next.map(Some).ok_or_else(|| answer.invalid("the list goes on at an address that is none of this API"))
+        next.map(Some).ok_or_else(|| answer.invalid("the next page of the list is not at an address of this API"))
     }
 
     /// Converts a repository document and adds whether the repository is empty, which the document does not state.

@@ -40,7 +40,7 @@ pub(super) fn repository(repository: wire::Repository, viewer: Viewer, empty: bo
         (Viewer::App, _) => PermissionFinding::granted(),
         (Viewer::Account, Some(permissions)) if permissions.admin => PermissionFinding::granted(),
         (Viewer::Account, Some(_)) => PermissionFinding::missing("the account needs the role admin on this repository"),
-        (Viewer::Account, None) => PermissionFinding::unknown("the server does not tell the account's role on this repository"),
+        (Viewer::Account, None) => PermissionFinding::unknown("the server does not report the account's role on this repository"),
     };
     // An empty repository reports the branch that its first push is expected on.
     let default_branch = if empty { None } else { repository.default_branch.filter(|branch| !branch.is_empty()) };

@@ -130,7 +130,7 @@ impl GitHubClient {
         let answer = self.get(Operation::InspectCredential, self.api(["orgs", &scope.path])).await?;
         match answer.refusal() {
             None => Ok(None),
-            Some(ErrorKind::NotFound) => Ok(Some(format!("{scope} is not there, or is hidden from this credential"))),
+            Some(ErrorKind::NotFound) => Ok(Some(format!("{scope} does not exist, or is hidden from this credential"))),
             Some(ErrorKind::PermissionDenied) => {
                 let refused = answer.refused(ErrorKind::PermissionDenied);
                 Ok(Some(format!("{scope} refuses this credential: {}", refused.message)))
@@ -186,7 +186,7 @@ fn no_github(answer: &Answer) -> ProviderError {
 
 fn grants(headers: &HeaderMap) -> Grants {
     let Some(scopes) = headers.get(SCOPES).and_then(|scopes| scopes.to_str().ok()) else {
-        return Grants::Unknown("a fine-grained token does not tell its permissions".into());
+        return Grants::Unknown("GitHub does not report the permissions of a fine-grained token".into());
     };
     let mut scopes: Vec<_> = scopes.split(',').map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
     scopes.sort();

@@ -38,8 +38,8 @@ impl AppKey {
         let key = match PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()) {
             Ok(PrivateKeyDer::Pkcs1(der)) => KeyPair::from_der(der.secret_pkcs1_der()),
             Ok(PrivateKeyDer::Pkcs8(der)) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
-            Ok(_) => return Err(unusable("is no RSA key")),
-            Err(_) => return Err(unusable("is no private key in PEM form")),
+            Ok(_) => return Err(unusable("is not an RSA key")),
+            Err(_) => return Err(unusable("is not a private key in PEM format")),
         };
         let key = key.map_err(|rejected| unusable(&format!("is not usable as an RSA key ({rejected})")))?;
         // Older servers accept the App ID only as a number. A client ID is not a number and stays text.

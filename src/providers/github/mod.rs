@@ -111,7 +111,7 @@ fn api_address(web: &Url) -> Result<Url, ProviderError> {
     let host = if host == "www.github.com" { "github.com" } else { &host };
     let mut api = web.clone();
     api.set_host(Some(&format!("api.{host}")))
-        .map_err(|error| address::invalid(&format!("github.url has no API beside it ({error}); set github.apiURL")))?;
+        .map_err(|error| address::invalid(&format!("no API URL can be derived from github.url ({error}); set github.apiURL")))?;
     Ok(api)
 }
 

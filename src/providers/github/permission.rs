@@ -70,7 +70,7 @@ const fn need(permission: Permission) -> Option<Need> {
 /// Reason why no credential can have this permission.
 const NO_PROJECTS: &str = "GitHub has no projects that hold repositories; owners hold them";
 /// Reason why no token of a person can write check runs.
-const APPS_ONLY: &str = "check runs are written by GitHub Apps only; commit statuses are written with WriteCommitStatus";
+const APPS_ONLY: &str = "only GitHub Apps can write check runs; commit statuses are written with WriteCommitStatus";
 
 /// Requirements of a permission, for the documentation: scopes of a classic token, then keys of an App or a fine-grained
 /// token.
@@ -273,12 +273,12 @@ mod tests {
 
     #[test]
     fn what_a_fine_grained_token_may_do_is_unknown_and_what_it_needs_is_said() {
-        let grants = Grants::Unknown("a fine-grained token does not tell its permissions".into());
+        let grants = Grants::Unknown("GitHub does not report the permissions of a fine-grained token".into());
         let finding = judge_token(&grants, ManageWebhooks);
         assert_eq!(finding.state, PermissionState::Unknown);
         assert_eq!(
             finding.message.unwrap(),
-            "needs permission repository_hooks:write (Webhooks); a fine-grained token does not tell its permissions"
+            "needs permission repository_hooks:write (Webhooks); GitHub does not report the permissions of a fine-grained token"
         );
         assert_eq!(judge_token(&grants, ReadAccount).state, PermissionState::Granted);
         assert_eq!(judge_token(&grants, WriteChecks).state, PermissionState::Missing, "no person's token writes check runs");

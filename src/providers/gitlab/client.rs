@@ -145,7 +145,7 @@ impl GitLabClient {
                 return Ok(found.id.to_string());
             }
         }
-        let message = format!("no list shows it by its path. {}", error::DECODED);
+        let message = format!("no list contains a project with this path. {}", error::DECODED);
         Err(ProviderError::new(ErrorKind::NotFound, Operation::LookUpRepository.as_str(), message))
     }
 
@@ -174,7 +174,7 @@ impl GitLabClient {
             return Ok(PermissionFinding::granted());
         }
         let Some(token_user) = self.token_user().await? else {
-            return Ok(PermissionFinding::unknown("the token may not tell whose it is, so its role is not known"));
+            return Ok(PermissionFinding::unknown("the token cannot read its own account, so its role is not known"));
         };
         let answer = self
             .get(Operation::LookUpRepository, self.project_url(project.id.as_str(), ["members", "all", token_user.user_id.as_str()]))
@@ -182,7 +182,7 @@ impl GitLabClient {
         match answer.refusal() {
             None => Ok(role::judge_member(&answer.json()?)),
             Some(ErrorKind::NotFound) if token_user.is_admin => {
-                Ok(PermissionFinding::unknown("an administrator may, unless Admin Mode asks for the scope admin_mode"))
+                Ok(PermissionFinding::unknown("allowed for an administrator, unless Admin Mode requires the scope admin_mode"))
             }
             Some(ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(role::judge(shown)),
             Some(kind) => Err(answer.refused(kind)),
@@ -412,7 +412,7 @@ impl Client for GitLabClient {
 fn listed(project: wire::Project) -> Repository {
     let finding = match role::shown(project.permissions.as_ref()) {
         level if role::suffices(level) => PermissionFinding::granted(),
-        _ => PermissionFinding::unknown("the list does not tell the whole role; a look-up of the project does"),
+        _ => PermissionFinding::unknown("the list does not show the whole role; a look-up of the project does"),
     };
     convert::repository(project, finding)
 }

@@ -154,7 +154,7 @@ fn state(alert: Option<&str>, until: Option<&str>, cause: Option<String>) -> Hoo
     match alert {
         Some("temporarily_disabled") => {
             let until = until.unwrap_or("later");
-            HookState::HeldBack(format!("several deliveries in a row failed; GitLab sends none until {until} and tries again then"))
+            HookState::HeldBack(format!("several deliveries in a row failed; GitLab sends none until {until} and then retries"))
         }
         Some("disabled") => {
             let cause = cause.map_or_else(String::new, |cause| format!("; {cause}"));
@@ -176,7 +176,7 @@ pub(super) fn last_answer(event: &wire::HookEvent) -> Option<String> {
         Scalar::Text(status) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => {
             Some(format!("the last answer was HTTP {status}"))
         }
-        Scalar::Text(_) => Some("the last one got no answer".to_owned()),
+        Scalar::Text(_) => Some("the last one got no response".to_owned()),
         _ => None,
     }
 }
@@ -291,7 +291,7 @@ mod tests {
         let told = |status: Value| last_answer(&serde_json::from_value(json!({"response_status": status})).unwrap());
         assert_eq!(told(json!("401")).unwrap(), "the last answer was HTTP 401");
         assert_eq!(told(json!(502)).unwrap(), "the last answer was HTTP 502");
-        assert_eq!(told(json!("internal error")).unwrap(), "the last one got no answer");
+        assert_eq!(told(json!("internal error")).unwrap(), "the last one got no response");
         assert_eq!(told(json!(null)), None);
     }
 

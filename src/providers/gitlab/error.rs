@@ -50,8 +50,7 @@ pub(super) fn is_about_scopes(answer: &Answer) -> bool {
 }
 
 /// Advice if a proxy in front of GitLab decodes `%2F` in URLs to a slash.
-pub(super) const DECODED: &str = "GitLab does not see encoded slashes: something in front of it decodes %2F in addresses; have it pass \
-     them on (nginx: proxy_pass without a path; Apache: AllowEncodedSlashes NoDecode and nocanon), or set gitlab.apiURL to an address \
+pub(super) const DECODED: &str = "GitLab does not receive encoded slashes: a proxy in front of it decodes %2F in addresses; configure it to pass them on (nginx: proxy_pass without a path; Apache: AllowEncodedSlashes NoDecode and nocanon), or set gitlab.apiURL to an address \
      without it";
 
 /// Whether the URL is unknown to GitLab because an encoded slash in it arrived decoded. GitLab uses another message if the

@@ -181,16 +181,16 @@ impl GitLabClient {
         match answer.refusal() {
             None => Ok(TokenInfo::Token(Box::new(answer.json()?))),
             Some(ErrorKind::PermissionDenied) if error::is_about_scopes(&answer) => {
-                Ok(TokenInfo::Nothing("the token is fine-grained and may not read itself"))
+                Ok(TokenInfo::Nothing("the token is fine-grained and cannot read itself"))
             }
             // The account is blocked or has to accept terms: every call fails this way.
             Some(ErrorKind::PermissionDenied) => Err(answer.refused(ErrorKind::Unauthenticated)),
-            Some(ErrorKind::Rejected) => Ok(TokenInfo::Nothing("it is an OAuth token, which does not tell its scopes here")),
+            Some(ErrorKind::Rejected) => Ok(TokenInfo::Nothing("it is an OAuth token, whose scopes the server does not report")),
             // GitLab before 15.5, or a server that is not GitLab.
             Some(ErrorKind::NotFound) => match self.user().await {
                 Err(error) if error.kind == ErrorKind::NotFound => Err(answer.invalid("no GitLab answers at this address")),
                 Err(error) => Err(error),
-                Ok(_) => Ok(TokenInfo::Nothing("this version of GitLab does not tell a token's scopes")),
+                Ok(_) => Ok(TokenInfo::Nothing("this version of GitLab does not report a token's scopes")),
             },
             Some(kind) => Err(answer.refused(kind)),
         }
@@ -224,13 +224,13 @@ impl GitLabClient {
                 return Ok(self.unresolved(error::DECODED));
             }
             Some(ErrorKind::NotFound) if number => {
-                let message = format!("there is no {given}, or it is hidden from this token; name the group by its path instead");
+                let message = format!("{given} does not exist, or is hidden from this token; use the path of the group instead");
                 return Err(ProviderError { message, ..answer.refused(ErrorKind::NotFound) });
             }
             Some(ErrorKind::NotFound) => {
-                return Ok(self.unresolved("it is not there, or hidden from this token, or the namespace of a user"));
+                return Ok(self.unresolved("it does not exist, is hidden from this token, or is the namespace of a user"));
             }
-            Some(ErrorKind::PermissionDenied | ErrorKind::Unauthenticated) => return Ok(self.unresolved("the token may not see it")),
+            Some(ErrorKind::PermissionDenied | ErrorKind::Unauthenticated) => return Ok(self.unresolved("the token cannot see it")),
             Some(kind) => return Err(answer.refused(kind)),
         }
         let path = answer.json::<wire::Group>()?.full_path;
@@ -245,7 +245,7 @@ impl GitLabClient {
     /// the group's path is unknown.
     fn unresolved(&self, reason: &str) -> Group {
         let warning = self.endpoint.scope.as_ref().map(|scope| {
-            let advice = if is_number(&scope.path) { "; name the group by its path, or nothing lies in it" } else { "" };
+            let advice = if is_number(&scope.path) { "; use the path of the group, or no repository is in it" } else { "" };
             format!("the {scope} could not be looked up: {reason}{advice}")
         });
         Group { scope: None, warning }

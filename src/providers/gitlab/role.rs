@@ -40,7 +40,7 @@ pub(super) fn judge(level: Option<i64>) -> PermissionFinding {
     let has = match level {
         level if suffices(level) => return PermissionFinding::granted(),
         Some(level) => format!("it has {}", name(level)),
-        None => "its account is no member".to_owned(),
+        None => "its account is not a member".to_owned(),
     };
     PermissionFinding::missing(format!("the token needs the role {} on this project; {has}", name(MAINTAINER)))
 }
@@ -51,7 +51,7 @@ pub(super) fn judge_member(member: &wire::Member) -> PermissionFinding {
         // A custom role can include the permission to manage webhooks below Maintainer.
         Some(role) if member.access_level < MAINTAINER => {
             let name = role.name.as_deref().unwrap_or_default();
-            PermissionFinding::unknown(format!("whether the custom role {name} may manage webhooks is not told"))
+            PermissionFinding::unknown(format!("GitLab does not report whether the custom role {name} may manage webhooks"))
         }
         _ => judge(Some(member.access_level)),
     }
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(finding.state, PermissionState::Missing);
         assert_eq!(finding.message.unwrap(), "the token needs the role Maintainer (40) on this project; it has Developer (30)");
         assert_eq!(judge(Some(25)).message.unwrap(), "the token needs the role Maintainer (40) on this project; it has access level 25");
-        assert!(judge(None).message.unwrap().ends_with("its account is no member"));
+        assert!(judge(None).message.unwrap().ends_with("its account is not a member"));
         assert_eq!((judge(Some(40)), judge(Some(50))), (PermissionFinding::granted(), PermissionFinding::granted()));
     }
 

@@ -102,7 +102,7 @@ impl Extent {
         }
         if self.bytes > UNRESERVED {
             let Some(more) = transport.try_reserve(bytes) else {
-                let message = "too many long lists are read at this moment; this one is read later";
+                let message = "too many long lists are being read; this one is read later";
                 return Err(ProviderError::new(ErrorKind::Transient, self.operation.as_str(), message));
             };
             self.reserved = Some(match self.reserved.take() {

@@ -116,7 +116,7 @@ impl Answer {
     #[must_use]
     pub fn refused(&self, kind: ErrorKind) -> ProviderError {
         let words = match self.message.trim() {
-            "" if super::classify::is_html(&self.headers) => "a web page, not the API",
+            "" if super::classify::is_html(&self.headers) => "a web page, not an API response",
             "" => "no reason given",
             words => words,
         };

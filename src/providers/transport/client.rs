@@ -162,7 +162,7 @@ impl Transport {
         let timings = &self.shared.timings;
         let left = self.shared.lease.remaining().unwrap_or_default().saturating_sub(timings.lease_margin);
         if left < timings.least {
-            let message = "this process does not hold the lease for long enough; nothing was sent";
+            let message = "the lease of this process expires too soon; nothing was sent";
             return Err(ProviderError::new(ErrorKind::NotLeading, call.operation.as_str(), message));
         }
         Ok(left.min(timings.call))
@@ -214,12 +214,12 @@ impl Transport {
                 None => return Ok(self.answer(call, url, raw, redactor)),
             }
         }
-        Err(ProviderError::new(ErrorKind::ResponseInvalid, call.operation.as_str(), "the provider redirects in circles"))
+        Err(ProviderError::new(ErrorKind::ResponseInvalid, call.operation.as_str(), "the provider redirects in a loop"))
     }
 
     fn limited(&self, call: &Call, retry_at: jiff::Timestamp) -> ProviderError {
         self.shared.metrics.limited(self.shared.kind);
-        let message = format!("the rate limit is used up until {retry_at:.0}; nothing was sent");
+        let message = format!("the rate limit is exhausted until {retry_at:.0}; nothing was sent");
         ProviderError { retry_at: Some(retry_at), ..ProviderError::new(ErrorKind::RateLimited, call.operation.as_str(), message) }
     }
 
@@ -228,7 +228,7 @@ impl Transport {
         let refused = |kind, message: String| ProviderError::new(kind, call.operation.as_str(), message);
         if !self.shared.origins.contain(url) {
             let host = url.host_str().unwrap_or_default();
-            return Err(refused(ErrorKind::HostNotAllowed, format!("{host} is none of this connection's addresses; nothing was sent")));
+            return Err(refused(ErrorKind::HostNotAllowed, format!("{host} is not a host of this connection; nothing was sent")));
         }
         self.shared.policy.check(Purpose::Provider, url).map_err(|refusal| {
             let kind = if refusal.is_insecure() { ErrorKind::InsecureUrl } else { ErrorKind::HostNotAllowed };

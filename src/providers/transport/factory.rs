@@ -195,7 +195,7 @@ impl TransportFactory {
         let mut builder = self.policy.client_builder(Purpose::Provider);
         if let Some(pem) = ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem).ok().filter(|certificates| !certificates.is_empty());
-            builder = builder.tls_certs_only(certificates.ok_or_else(|| tls("the certificate authority is no PEM certificate"))?);
+            builder = builder.tls_certs_only(certificates.ok_or_else(|| tls("the certificate authority is not a PEM certificate"))?);
         }
         if let Some(identity) = identity {
             let pem = [&identity.certificate, b"\n".as_slice(), identity.key.expose_secret().as_bytes()].concat();
@@ -207,12 +207,19 @@ impl TransportFactory {
         }
         builder.build().map_err(|error| ProviderError {
             source: Some(Box::new(error.without_url())),
-            ..tls("the certificates cannot be used: the key may not fit the certificate, or the system has no trusted roots")
+            ..tls("the certificates cannot be used: the key may not match the certificate, or the system has no trusted roots")
         })
     }
 
     fn proxy(&self, settings: &ProxySettings) -> Result<reqwest::Proxy, ProviderError> {
-        let invalid = || ProviderError::new(ErrorKind::Proxy, OPERATION, "the proxy's address is not like http://proxy.acme.io:3128");
+        let invalid = || {
+            ProviderError::new(
+                ErrorKind::Proxy,
+                OPERATION,
+                "the proxy's address is invalid; it must be like \
+                                                                          http://proxy.acme.io:3128",
+            )
+        };
         let url = Url::parse(&settings.address).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(invalid)?;
         let refused = |refusal| ProviderError::new(ErrorKind::HostNotAllowed, OPERATION, format!("the proxy of proxySecretRef: {refusal}"));
         self.policy.check_proxy(&url).map_err(refused)?;

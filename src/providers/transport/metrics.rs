@@ -78,28 +78,28 @@ impl Metrics {
         };
         registry.register(
             "forgebind_provider_requests",
-            "Requests sent to providers, by HTTP status or, without an answer, by what went wrong",
+            "Requests to providers, by HTTP status or, without a response, by kind of failure",
             metrics.requests.clone(),
         );
         registry.register_with_unit(
             "forgebind_provider_request_duration",
-            "Time until a provider's answer was complete",
+            "Time until the response of a provider was complete",
             Unit::Seconds,
             metrics.durations.clone(),
         );
         registry.register(
             "forgebind_provider_rate_limit_remaining",
-            "Calls that are left, as the provider told last, to the account that has the fewest left",
+            "Remaining calls of the account with the fewest left, as last reported by the provider",
             metrics.remaining.clone(),
         );
         registry.register(
             "forgebind_provider_accounts_resting",
-            "Accounts that send nothing now because their rate limit is used up",
+            "Accounts that send no calls because their rate limit is exhausted",
             metrics.resting.clone(),
         );
         registry.register(
             "forgebind_provider_rate_limited",
-            "Calls that were not sent because a rate limit is used up",
+            "Calls that were not sent because a rate limit is exhausted",
             metrics.limited.clone(),
         );
         for kind in ProviderKind::ALL {

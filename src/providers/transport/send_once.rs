@@ -113,7 +113,7 @@ async fn next_chunk(
     let Some(until) = until else { return response.chunk().await.map_err(broken) };
     tokio::time::timeout_at(until, response.chunk()).await.map_or_else(
         |_| {
-            let message = "a large answer came too slowly and was given up";
+            let message = "a large response was too slow and was cancelled";
             Err(ProviderError::new(ErrorKind::Transient, call.operation.as_str(), message))
         },
         |chunk| chunk.map_err(broken),
@@ -128,12 +128,10 @@ fn network_error(call: &Call, url: &Url, error: reqwest::Error, proxied: bool) -
         Some(Cause::Refusal(refusal)) if refusal.is_insecure() => (ErrorKind::InsecureUrl, refusal.to_string()),
         Some(Cause::Refusal(refusal)) => (ErrorKind::HostNotAllowed, refusal.to_string()),
         Some(Cause::Tls(error)) => (ErrorKind::Tls, untrusted(host, &error)),
-        None if error.is_connect() && proxied => {
-            (ErrorKind::Proxy, format!("the proxy gives no connection to {host}: {}", innermost(&error)))
-        }
+        None if error.is_connect() && proxied => (ErrorKind::Proxy, format!("the proxy does not connect to {host}: {}", innermost(&error))),
         None if error.is_connect() => (ErrorKind::Unreachable, format!("{host} does not answer: {}", innermost(&error))),
-        None if error.is_builder() => (ErrorKind::EndpointInvalid, format!("no request to {host} can be made: {}", innermost(&error))),
-        None => (ErrorKind::Transient, format!("the connection to {host} broke before the answer was complete: {}", innermost(&error))),
+        None if error.is_builder() => (ErrorKind::EndpointInvalid, format!("cannot create a request to {host}: {}", innermost(&error))),
+        None => (ErrorKind::Transient, format!("the connection to {host} failed before the response was complete: {}", innermost(&error))),
     };
     ProviderError { source: Some(Box::new(error)), ..ProviderError::new(kind, call.operation.as_str(), message) }
 }
@@ -151,7 +149,7 @@ fn untrusted(host: &str, error: &rustls::Error) -> String {
     };
     match error {
         rustls::Error::InvalidCertificate(_) => format!("the certificate of {host} is not trusted: {error}"),
-        rustls::Error::AlertReceived(CertificateRequired) => format!("{host} asks for a client certificate"),
+        rustls::Error::AlertReceived(CertificateRequired) => format!("{host} requires a client certificate"),
         rustls::Error::AlertReceived(
             AccessDenied
             | BadCertificate

@@ -347,7 +347,7 @@ async fn a_leader_that_was_frozen_creates_nothing_after_it_resumes() -> Result<(
     held.release();
     frozen.signal("CONT")?;
     wait_until("the frozen operator to notice that it lost the lease", SOON, async || {
-        let leads = frozen.log().contains("no longer leading");
+        let leads = frozen.log().contains("no longer the leader");
         Ok(if leads { Seen::Done(()) } else { Seen::NotYet(frozen.log_tail(3)) })
     })
     .await?;

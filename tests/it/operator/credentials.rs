@@ -198,11 +198,11 @@ async fn names_the_key_of_a_missing_wrong_empty_or_ambiguous_secret() -> Result<
     let (token, password) = (env.account.token.as_str(), env.account.password.as_str());
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[("tokn", token)], "none of the keys token, username and password"),
-        (&[("token", "")], "the key token is empty; put its value there"),
-        (&[("token", "\n")], "the key token is empty; put its value there"),
+        (&[("token", "")], "the key token is empty; set its value"),
+        (&[("token", "\n")], "the key token is empty; set its value"),
         (&[("username", "ada")], "has username but lacks password"),
         (&[("password", password)], "has password but lacks username"),
-        (&[("username", "ada"), ("password", "")], "the key password is empty; put its value there"),
+        (&[("username", "ada"), ("password", "")], "the key password is empty; set its value"),
         (&[("token", token), ("password", password)], "two kinds of credential, password and token"),
         (&[("githubAppID", "1"), ("token", token)], "two kinds of credential, githubAppID and token"),
         (&[("githubAppID", "1")], "has githubAppID but lacks githubAppPrivateKey"),
@@ -424,7 +424,7 @@ async fn a_rejected_credential_is_not_retried_endlessly() -> Result<()> {
     env.create_connection(env.connection_spec_at(&proxy.url())).await?;
     env.create_binding("shop", env.binding_spec()).await?;
     let connection = env.connection_says("Authenticated", "False/CredentialRejected").await?;
-    assert!(connection_message(&connection, "Ready").contains("tried again at"), "{}", connection_message(&connection, "Ready"));
+    assert!(connection_message(&connection, "Ready").contains("retrying at"), "{}", connection_message(&connection, "Ready"));
     env.binding_says("shop", "ConnectionReady", "False/ConnectionNotReady").await?;
     proxy.forget();
 

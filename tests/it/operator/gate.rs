@@ -243,7 +243,7 @@ async fn deleting_a_connection_reports_that_the_hooks_of_its_bindings_are_remove
         .await?;
     env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
     let message = event_on(&env, CONNECTION, "HooksGoWithConnection").await?;
-    assert!(message.contains("the hook that 1 binding holds through it is removed"), "{message}");
+    assert!(message.contains("the hook of 1 binding that was made through it is removed"), "{message}");
     env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
     let binding = env.binding_says("shop", "WebhookInSync", "False/ConnectionNotFound").await?;
     assert!(binding_message(&binding, "WebhookInSync").starts_with("there is no hook"), "{:?}", binding.status);

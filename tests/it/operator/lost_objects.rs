@@ -73,7 +73,7 @@ async fn a_deleted_key_is_written_back_at_once_and_reported() -> Result<()> {
         figure(&operator, "forgebind_keys_restored_total", label, 1).await?;
         figure(&operator, "forgebind_keys_stored", label, 1).await?;
     }
-    logged(&operator, "somebody deleted the Secret").await?;
+    logged(&operator, "the Secret was deleted").await?;
     // A receiver that starts now finds its key, and a restarted controller finds the hook.
     let receiver = Operator::start(operator.options().beside()?.only("receiver")).await?;
     assert!(receiver.terminate(SOON).await?.success());
@@ -113,7 +113,7 @@ async fn a_replaced_key_is_never_overwritten_and_no_hook_is_created_meanwhile() 
 
     replace_key(&operator, &secrets, &[9; 32]).await?;
     figure(&operator, "forgebind_keys_stored", "install", 0).await?;
-    logged(&operator, "holds another key than the one that this process works with").await?;
+    logged(&operator, "contains a different key from the one in use").await?;
     env.create_binding("new", env.binding_spec()).await?;
     let binding = env.binding_says("new", "WebhookInSync", "False/InstallKeyNotStored").await?;
     let message = binding_message(&binding, "Ready");
@@ -253,7 +253,7 @@ async fn a_wrong_namespace_of_the_operator_is_reported_at_the_start() -> Result<
         ensure!(names.iter().all(|words| said.contains(words.as_str())), "{role}: {said}");
     }
     let said = last_words(options.clone().with("namespace", "nowhere")).await?;
-    ensure!(said.contains("--namespace is nowhere") && said.contains("no such namespace"), "{said}");
+    ensure!(said.contains("--namespace is nowhere") && said.contains("does not exist in the cluster"), "{said}");
     // An administrator's own account has no namespace, but can see where the key is.
     let by_administrator = Options::new(env.cluster().kubeconfig(), &elsewhere)?.with("watch-namespaces", &env.namespace);
     let said = last_words(by_administrator).await?;

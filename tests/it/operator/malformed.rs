@@ -94,7 +94,7 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_blocks_no
     assert_eq!(env.sink.wait_for(1, SOON).await?[0].json()["after"], json!(commit));
 
     let note = event_on(&env, "broken", "InvalidObject").await?;
-    assert!(note.contains("does not fit the schema"), "{note}");
+    assert!(note.contains("does not match the schema"), "{note}");
     let log = operator.log();
     for kind in ["RepoBinding", "GitProviderConnection"] {
         let named = log.lines().any(|line| line.contains("does not match the schema") && line.contains(kind) && line.contains("broken"));

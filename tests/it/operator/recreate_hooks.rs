@@ -84,7 +84,7 @@ async fn a_hook_that_gitlab_disables_is_recreated_with_growing_pauses() -> Resul
     env.objects.look_again(BINDING).await?;
     made_anew(&env, &first, SOON).await?;
     let message = says(&env).await?;
-    assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one takes its place"), "{message}");
+    assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one replaces it"), "{message}");
     is_well(&env).await?;
 
     // The receiver accepts none of its deliveries, because their times are not the present: the operator does not recreate it

@@ -162,7 +162,7 @@ async fn pk_13_a_missing_or_weak_secret_of_the_user_is_reported_and_a_new_one_re
     let message = binding_message(&binding, "Ready");
     assert!(message.contains("at least 16") && !message.contains("too-short"), "{message}");
     bring(&[("password", "a-good-secret-of-the-user-00001")]).await?;
-    let other = |binding: &RepoBinding| binding_message(binding, "Ready").contains("needs the key secret");
+    let other = |binding: &RepoBinding| binding_message(binding, "Ready").contains("the key secret");
     env.binding_until("shop", "the message that lists the known keys", SOON, other).await?;
 
     let began = std::time::Instant::now();

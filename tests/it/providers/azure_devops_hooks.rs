@@ -235,7 +235,7 @@ async fn a_credential_is_unused_after_its_connection_lost_the_finalizer_by_hand_
         .binding_until(BINDING, "blocked", SOON, |binding| binding_condition(binding, "CleanupBlocked").starts_with("True"))
         .await?;
     let message = binding_message(&blocked, "CleanupBlocked");
-    assert!(message.contains("the connection is gone, and with it the credential"), "{message}");
+    assert!(message.contains("the connection and its credential no longer exist"), "{message}");
     assert_eq!(env.simulated.simulator.exchanges().len(), asked, "no request was sent with it");
     assert_eq!(env.hooks().await?, made);
     Ok(())

@@ -57,7 +57,7 @@ pub fn plan(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, adopted: &
     // Hooks with another destination go last: only once their successors exist.
     if plan.finding.is_none() && plan.pending_create.is_none() {
         let stale = ours.iter().filter(|ours| !ours.at_destination || !variants.contains(ours.hook.shape.variant.as_str()));
-        plan.actions.extend(stale.map(|ours| ours.removal(adopted, "it delivers where it is no longer wanted")));
+        plan.actions.extend(stale.map(|ours| ours.removal(adopted, "it delivers to an address that is no longer requested")));
     }
     plan
 }
@@ -80,7 +80,7 @@ fn plan_variant(
         secret: wanted.secret.value.clone(),
         shape: shape.clone(),
         secret_version: wanted.secret.version.clone(),
-        why: if mine.is_empty() { "there is none" } else { "its secret is a new one" },
+        why: if mine.is_empty() { "it does not exist" } else { "its secret is new" },
     };
     // Prefers a hook that already has the wanted URL: some providers refuse two hooks with one URL.
     let present = mine.iter().filter(|ours| ours.secret_version == wanted.secret.version);
@@ -103,14 +103,14 @@ fn plan_variant(
         let overlap_end = wanted.secret.since.checked_add(OVERLAP).unwrap_or(now);
         let same = old.secret_version == wanted.secret.version;
         if same || wanted.update_sets_secret || wanted.revoke || (present.is_some() && overlap_end <= now) {
-            plan.actions.push(old.removal(adopted, if same { "there are several" } else { "its secret was replaced" }));
+            plan.actions.push(old.removal(adopted, if same { "it is a duplicate" } else { "its secret was replaced" }));
         } else {
             plan.wake_at(overlap_end);
         }
     }
 }
 
-/// Repairs the hook that stays, unless a person or the provider switched it off.
+/// Repairs the hook that stays, unless a person or the provider disabled it.
 fn maintain(plan: &mut HookPlan, stays: &OwnedHook<'_>, intent: HookIntent, wanted: &Wanted, context: HookContext) {
     let mut drift = stays.hook.drift(&intent.shape);
     if stays.hook.url != intent.url {
@@ -120,7 +120,7 @@ fn maintain(plan: &mut HookPlan, stays: &OwnedHook<'_>, intent: HookIntent, want
         HookState::Paused => plan.finding = Some(paused(stays)),
         HookState::Disabled(cause) => recreate_disabled(plan, stays, cause, intent, wanted, context),
         HookState::HeldBack(cause) => {
-            let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
+            let message = format!("the provider disabled hook {}: {cause}", stays.hook.id);
             plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
         }
         HookState::Active if !drift.is_empty() => repair(plan, stays, intent, drift, wanted, (context.adopted, context.now)),
@@ -131,7 +131,7 @@ fn maintain(plan: &mut HookPlan, stays: &OwnedHook<'_>, intent: HookIntent, want
 }
 
 fn paused(ours: &OwnedHook<'_>) -> HookFinding {
-    let message = format!("hook {} is switched off at the provider; switch it on there when it is wanted", ours.hook.id);
+    let message = format!("hook {} is paused at the provider; enable it there if you want it", ours.hook.id);
     HookFinding { reason: Reason::PausedAtProvider, message }
 }
 
@@ -155,8 +155,9 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], identity: &HookIdentity, intent: 
         // Not adopted: released at the end, it would stay without a mark, and no binding would ever remove it.
         Some(hook) if identity.is_of_another_binding(&hook.url) => {
             let message = format!(
-                "hook {} delivers to webhook.url already and was made for another binding of this installation, from which webhook.adopt \
-                 takes nothing over; delete that binding, or make it again under its name where it is gone, or remove the hook at the provider",
+                "hook {} already delivers to webhook.url and was made for another binding of this installation, so \
+                 webhook.adopt cannot adopt it; delete that binding (if it no longer exists, create it again under its name \
+                 first), or remove the hook at the provider",
                 hook.id
             );
             plan.finding = Some(HookFinding { reason: Reason::ForeignHook, message });
@@ -167,8 +168,8 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], identity: &HookIdentity, intent: 
         }
         Some(hook) => {
             let message = format!(
-                "hook {} of somebody else delivers to webhook.url already, in this or another spelling; remove it at the provider, or set \
-                 webhook.adopt to take it over",
+                "hook {}, which somebody else made, already delivers to webhook.url, possibly spelled differently; remove it at \
+                 the provider, or set webhook.adopt to adopt it",
                 hook.id
             );
             plan.finding = Some(HookFinding { reason: Reason::ForeignHook, message });
@@ -190,7 +191,7 @@ fn neighbours(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, plan: &H
     (!ids.is_empty() && plan.finding.is_none()).then(|| {
         let host = custom.host_str().unwrap_or_default();
         format!(
-            "hook {} of somebody else delivers to {host} too; remove it at the provider if it leads to the same endpoint",
+            "hook {}, which somebody else made, also delivers to {host}; remove it at the provider if it leads to the same endpoint",
             ids.join(", ")
         )
     })
@@ -214,8 +215,8 @@ fn another_host(hooks: &[Hook], identity: &HookIdentity) -> Option<HookFinding> 
             _ => return None,
         };
         let message = format!(
-            "hook {} has this binding's identity and {what} was this installation's public URL, name it in --former-public-urls, else \
-             leave it to the cluster that it belongs to",
+            "hook {} has this binding's identity and {what} was this installation's public URL, add it to --former-public-urls; \
+             otherwise leave the hook to the cluster to which it belongs",
             hook.id
         );
         Some(HookFinding { reason: Reason::HookUnderAnotherHost, message })

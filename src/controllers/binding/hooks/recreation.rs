@@ -25,10 +25,10 @@ pub(super) fn recreate_disabled(
     let known = wanted.history.recreations.get(&variant).copied().filter(|recreation| !was_delivered_since(&intent, wanted, *recreation));
     let recreation = Recreation { attempts: known.map_or(1, |known| known.attempts.saturating_add(1)), last: now };
     let (follows, at) = match (wanted.pending_creates.get(&variant), known) {
-        _ if context.adopted => ("it is somebody else's, who can switch it on again there".to_owned(), None),
+        _ if context.adopted => ("somebody else made it and can enable it again there".to_owned(), None),
         (Some(until), _) => {
             plan.wait(*until, false);
-            ("whether a new one was made is looked for again".to_owned(), Some(*until))
+            ("Forgebind checks again whether a new one was created".to_owned(), Some(*until))
         }
         (None, Some(known)) if known.next() > now => (made_at(known.next()), Some(known.next())),
         (None, None) if wanted.history.refused => {
@@ -36,14 +36,14 @@ pub(super) fn recreate_disabled(
             (made_at(recreation.next()), Some(recreation.next()))
         }
         (None, _) => {
-            plan.actions.push(HookAction::Create(HookIntent { why: "the provider switched the old one off", ..intent }));
-            plan.actions.push(off.removal(&BTreeSet::new(), "the provider switched it off"));
+            plan.actions.push(HookAction::Create(HookIntent { why: "the provider disabled the old one", ..intent }));
+            plan.actions.push(off.removal(&BTreeSet::new(), "the provider disabled it"));
             plan.recreated.push(Recreated { variant, recreation, made: true });
             // Wakes before the next recreation would be allowed, to see whether the new hook lasts.
-            (format!("a new one takes its place; another one, if need be, not before {}", told(recreation.next())), Some(recreation.next()))
+            (format!("a new one replaces it; the next replacement is possible at {}", told(recreation.next())), Some(recreation.next()))
         }
     };
-    let message = format!("the provider switched hook {} off: {cause}; {follows}", off.hook.id);
+    let message = format!("the provider disabled hook {}: {cause}; {follows}", off.hook.id);
     plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
     if let Some(at) = at {
         plan.wake_at(at);
@@ -67,7 +67,7 @@ fn was_delivered_since(intent: &HookIntent, wanted: &Wanted, recreation: Recreat
 }
 
 fn made_at(next: Timestamp) -> String {
-    format!("a new one takes its place at {}", told(next))
+    format!("a new one replaces it at {}", told(next))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(super) fn repair(
 pub fn did_not_last(id: &str, fields: &[&str], attempts: usize, follows: &str) -> HookFinding {
     let times = if attempts == 1 { "a repair".to_owned() } else { format!("{attempts} repairs") };
     let message = format!(
-        "hook {id} differs in {} after {times}: the provider does not keep what it was given, or somebody sets it back; {follows}",
+        "hook {id} differs in {} after {times}: the provider does not store these values, or somebody changes them back; {follows}",
         fields.join(", ")
     );
     HookFinding { reason: Reason::RepairDidNotLast, message }

@@ -48,7 +48,7 @@ pub(super) fn clear(plan: &mut Plan, facts: &Facts) {
             _ if waits && !facts.snapshot.grant.withdrawn.contains(&cleanup_target.target) => {}
             Ok(owned_hooks) => {
                 let existing = kept_there(plan, facts, owned_hooks);
-                let removal = hooks::removal(owned_hooks.hooks(), owned_hooks.identity(), &adopted, "it is no longer wanted here");
+                let removal = hooks::removal(owned_hooks.hooks(), owned_hooks.identity(), &adopted, "it is no longer requested");
                 let removal = removal.actions.into_iter().filter(|action| action.id().is_none_or(|id| !existing.contains(id)));
                 plan.steps.extend(removal.map(|action| clear_step(cleanup_target, owned_hooks, action)));
             }
@@ -86,7 +86,7 @@ pub(super) fn delete(plan: &mut Plan, facts: &Facts) {
     for cleanup_target in &facts.targets {
         match &cleanup_target.hooks {
             _ if facts.snapshot.observe_only => {
-                plan.steps.extend(record(cleanup_target, "nothing is written at the provider while observing".to_owned()));
+                plan.steps.extend(record(cleanup_target, "nothing is changed at the provider while only observing".to_owned()));
             }
             Ok(owned_hooks) => {
                 let removal = hooks::removal(owned_hooks.hooks(), owned_hooks.identity(), &adopted, "its binding is being deleted");

@@ -42,12 +42,12 @@ fn told(limit: HookLimit, own: &BTreeSet<EventKind>, siblings: &[BTreeSet<EventK
     };
     if count > most {
         return Some(format!(
-            "{path} would have {count} hooks{what} and the provider allows {most}: the others will be refused; share one binding with \
-             several sinks, or remove hooks"
+            "{path} would have {count} hooks{what}, but the provider allows {most}, so the others will be refused; use one \
+             binding with several sinks, or remove hooks"
         ));
     }
     (count + most / RESERVE >= most)
-        .then(|| format!("{path} has or will have {count} hooks{what}, and the provider allows {most}; further ones will be refused"))
+        .then(|| format!("{path} has or will have {count} hooks{what}, but the provider allows {most}; more will be refused"))
 }
 
 #[cfg(test)]

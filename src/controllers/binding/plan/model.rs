@@ -148,13 +148,13 @@ pub(super) fn described(action: &HookAction, repository: &str, existing: &[Exist
     let (action, target, reason) = match action {
         HookAction::Create(intent) => ("CreateHook", repository.to_owned(), intent.why.to_owned()),
         HookAction::Update { id, adopted: true, .. } if !existing.iter().any(|hook| hook.id == *id) => {
-            ("AdoptHook", format!("{repository} hook {id}"), "webhook.adopt takes it over from somebody else".to_owned())
+            ("AdoptHook", format!("{repository} hook {id}"), "webhook.adopt adopts it".to_owned())
         }
         HookAction::Update { id, drift, .. } => {
             ("UpdateHook", format!("{repository} hook {id}"), format!("differs in {}", drift.join(", ")))
         }
         HookAction::Delete { id, why } => ("DeleteHook", format!("{repository} hook {id}"), (*why).to_owned()),
-        HookAction::Release { id, .. } => ("ReleaseHook", format!("{repository} hook {id}"), "it was somebody else's".to_owned()),
+        HookAction::Release { id, .. } => ("ReleaseHook", format!("{repository} hook {id}"), "it was adopted".to_owned()),
     };
     PlannedAction { action: action.to_owned(), target, reason }
 }

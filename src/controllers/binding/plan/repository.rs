@@ -32,14 +32,12 @@ fn no_repository(text: &str, error: &PathError) -> Finding {
     match error {
         PathError::AnotherHost { .. } => Finding::bad(Reason::OutOfScope, error.to_string()),
         PathError::Password => Finding::bad(Reason::SpecInvalid, error.to_string()),
-        PathError::Malformed(form) => {
-            Finding::bad(Reason::SpecInvalid, format!("repository is {}, which can be none: {form}", wording::quoted(text)))
-        }
+        PathError::Malformed(form) => Finding::bad(Reason::SpecInvalid, format!("repository {} is invalid: {form}", wording::quoted(text))),
     }
 }
 
 fn out_of_scope(path: &str, scope: &Scope) -> Finding {
-    Finding::bad(Reason::OutOfScope, format!("{path} lies outside the {scope} of the connection; use a connection of its owner"))
+    Finding::bad(Reason::OutOfScope, format!("{path} is outside the {scope} of the connection; use a connection of its owner"))
 }
 
 /// The finding for a repository that is out of reach. It never shows the present path.
@@ -50,7 +48,7 @@ fn out_of_reach_finding(path: &str, out_of_reach: OutOfReach, scope: Option<&Sco
         }
         _ => format!(
             "{path} leads to a repository for which the connection has no grant: it was renamed or moved; ask the connection's owner for a \
-             rule in allowedBindings that covers its present path"
+             rule in allowedBindings that covers its current path"
         ),
     };
     Finding::bad(Reason::RepositoryMovedOutOfScope, message)
@@ -70,7 +68,8 @@ pub(super) fn repository(plan: &mut Plan, snapshot: &Snapshot, found: &Probe) {
                 ErrorKind::NotInstalled => Reason::NotInstalled,
                 ErrorKind::AccessPolicy => {
                     let message = format!(
-                        "{path}: {error}; have an administrator of the owner allow the addresses of the cluster or the credential's account"
+                        "{path}: {error}; ask an administrator of the owner to allow the addresses of the cluster or the \
+                         credential's account"
                     );
                     plan.repository = Some(Finding::bad(Reason::AccessPolicyRefused, message));
                     return;
@@ -98,12 +97,13 @@ pub(super) fn repository(plan: &mut Plan, snapshot: &Snapshot, found: &Probe) {
                 format!("branch {branch} of {} cannot be read: the credential needs read access to contents ({error})", repository.path),
             ),
             (_, Some(Err(_))) => return,
-            _ if repository.empty => Finding::good(format!("{} is there and has no commit yet", repository.path)),
-            _ => Finding::good(format!("{} is there", repository.path)),
+            _ if repository.empty => Finding::good(format!("{} exists and has no commits yet", repository.path)),
+            _ => Finding::good(format!("{} exists", repository.path)),
         }
     } else {
         let message = format!(
-            "{path} now leads to another repository; delete this binding and create it again if that one is meant, else correct repository"
+            "{path} now leads to another repository; if it is intended, delete this binding and create it again; otherwise \
+             correct repository"
         );
         Finding::bad(Reason::RepositoryReplaced, message)
     });

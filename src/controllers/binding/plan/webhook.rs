@@ -24,9 +24,10 @@ use crate::providers::{Hook, ProviderError, Repository};
 use crate::text::wording;
 
 /// Message while a hook whose creation had no answer may still appear.
-pub const AMBIGUOUS_CREATE: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
+pub const AMBIGUOUS_CREATE: &str = "the response to the creation of a hook was lost; Forgebind lists the hooks again before it \
+                                    creates another one";
 
-const IN_ORDER: &str = "the hooks are as they should be";
+const IN_ORDER: &str = "the hooks match the spec";
 
 pub fn left_behind(orphaned_hooks: &[String]) -> String {
     let (hooks, belong, them, uses) = match orphaned_hooks {
@@ -34,8 +35,8 @@ pub fn left_behind(orphaned_hooks: &[String]) -> String {
         several => (format!("hooks {} were", wording::enumerated(several)), "belong", "them", "uses them"),
     };
     format!(
-        "beside them, {hooks} made by Forgebind and {belong} to no binding of this installation: made under another install key, or by a \
-         binding that is gone; remove {them} at the provider unless another installation {uses}"
+        "in addition, {hooks} made by Forgebind and {belong} to no binding of this installation: made with another install key, \
+         or by a binding that no longer exists; remove {them} at the provider unless another installation {uses}"
     )
 }
 
@@ -44,7 +45,7 @@ fn hooks_refused(active_client: &ActiveClient, error: &ProviderError) -> Finding
     let needs = needs.unwrap_or_default();
     Finding::bad(
         Reason::PermissionMissing,
-        format!("ManageWebhooks: the hooks of the repository are not shown to the credential{needs} ({error})"),
+        format!("ManageWebhooks: the credential cannot list the hooks of the repository{needs} ({error})"),
     )
 }
 
@@ -93,7 +94,7 @@ fn obstacle_to_hooks(
     }
     if custom.is_some() && conflicts::loses_conflict(&snapshot.object, &snapshot.seal, repository, active_client.server(), &snapshot.claims)
     {
-        let message = "another binding has this repository and webhook.url already; delete one of them or use another url";
+        let message = "another binding already uses this repository and webhook.url; delete one of the two or use another url";
         return Some(Finding::bad(Reason::ClaimedByAnother, message));
     }
     None
@@ -180,15 +181,15 @@ fn judge_hooks(
             Finding::bad(
                 Reason::Observing,
                 format!(
-                    "nothing is written; status.plan lists what would be done: {} (managementPolicy Manage, here and on the connection, \
-                     and a start without --read-only do it)",
+                    "nothing is changed; status.plan lists what would be done: {} (to apply it, set managementPolicy to Manage \
+                     here and on the connection, and start without --read-only)",
                     plan.would.iter().map(|planned| planned.action.as_str()).collect::<Vec<_>>().join(", ")
                 ),
             )
         }
         None => {
             if let Some(failure) = snapshot.key_failure.as_ref().filter(|_| changes) {
-                let message = format!("no hook is made or changed now, because it might not be known again after a restart: {failure}");
+                let message = format!("no hook is created or changed now, because it might not be recognised after a restart: {failure}");
                 return Finding::bad(Reason::InstallKeyNotStored, message);
             }
             let orphaned = Some(found.orphaned_hooks.as_slice()).filter(|orphaned_hooks| !orphaned_hooks.is_empty()).map(left_behind);

@@ -55,9 +55,9 @@ impl<'a> Evidence<'a> {
                 let message = format!("deliveries are refused: {}; forgebind.dev/rotate-requested-at sets a new secret", refusals.reason);
                 conditions.set(kind, ConditionStatus::False, Reason::DeliveriesRefused, message);
             }
-            (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and verify"),
+            (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and are verified"),
             (None, None) => {
-                conditions.set(kind, ConditionStatus::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something");
+                conditions.set(kind, ConditionStatus::Unknown, Reason::AwaitingFirstDelivery, "no delivery has arrived yet; push a commit");
             }
         }
     }
@@ -81,9 +81,9 @@ impl<'a> Evidence<'a> {
             .map(|(sink, error)| format!("sink {}: {error}", sink.name))
             .collect();
         if failing.is_empty() {
-            conditions.succeed(kind, "the sinks accept what they are sent");
+            conditions.succeed(kind, "the sinks accept events");
         } else {
-            let message = format!("{}; what is pending is sent again", failing.join("; "));
+            let message = format!("{}; pending events are sent again", failing.join("; "));
             conditions.set(kind, ConditionStatus::False, Reason::SinkFailing, message);
         }
     }

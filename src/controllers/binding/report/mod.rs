@@ -111,20 +111,20 @@ fn begin_with_the_object(conditions: &mut [Condition], object: &RepoBinding) {
 fn connection(conditions: &mut Conditions<'_>, facts: &Facts) {
     let (kind, name) = (ConditionType::ConnectionReady, &facts.snapshot.object.spec.connection_ref.name);
     match &facts.snapshot.connection {
-        Connection::Ready { .. } | Connection::Path(_) => conditions.succeed(kind, "the connection works and may be used"),
+        Connection::Ready { .. } | Connection::Path(_) => conditions.succeed(kind, "the connection works and allows this binding"),
         Connection::NotFound => {
             conditions.set(
                 kind,
                 ConditionStatus::False,
                 Reason::ConnectionNotFound,
-                format!("there is no connection {name} in this namespace; create it or correct connectionRef"),
+                format!("connection {name} does not exist in this namespace; create it or correct connectionRef"),
             );
         }
         Connection::NotPermitted => {
             conditions.set(kind, ConditionStatus::False, Reason::RefNotPermitted, not_permitted(facts));
         }
         Connection::NotReady(failure) if failure.reason == Reason::ConnectionNotReady => {
-            let message = format!("connection {name} is being deleted, and the hook that was made through it goes with it");
+            let message = format!("connection {name} is being deleted, together with the hook that was made through it");
             conditions.set(kind, ConditionStatus::False, Reason::ConnectionNotReady, message);
         }
         Connection::NotReady(failure) => {
@@ -137,7 +137,10 @@ fn connection(conditions: &mut Conditions<'_>, facts: &Facts) {
         }
         Connection::Unreachable(failure) => {
             let why = failure.reason;
-            let message = format!("the provider of connection {name} cannot be reached at present ({why}); what works goes on working");
+            let message = format!(
+                "the provider of connection {name} cannot be reached at the moment ({why}); existing hooks \
+                                   continue to work"
+            );
             conditions.set(kind, ConditionStatus::Unknown, Reason::ConnectionUnreachable, message);
         }
         Connection::Pending => conditions.keep(kind),
@@ -206,14 +209,14 @@ fn withheld(facts: &Facts, webhook: Option<&WebhookStatus>) -> Option<Finding> {
     let (reason, why) = match facts.withheld() {
         Some(withheld) => withheld,
         None if matches!(facts.snapshot.connection, Connection::NotFound) && !holds => {
-            (Reason::ConnectionNotFound, "there is no such connection in this namespace")
+            (Reason::ConnectionNotFound, "the connection does not exist in this namespace")
         }
         None => return None,
     };
     // The hook stays while writing is forbidden or the binding is suspended.
     let stays = holds && (facts.snapshot.observe_only || facts.snapshot.suspended) && facts.snapshot.grant.withdrawn.is_empty();
     let message = match (holds, stays) {
-        (true, true) => format!("the hook is no longer wanted and stays while nothing is changed here: {why}"),
+        (true, true) => format!("the hook is no longer requested, but stays while changes are disabled: {why}"),
         (true, false) => format!("the hook is being removed: {why}"),
         (false, _) => format!("there is no hook: {why}"),
     };
@@ -225,11 +228,11 @@ fn refusal(failure: &Failure) -> Option<Finding> {
     let (reason, remedy) = match failure.error.kind {
         _ if failure.clearing => return None,
         kind if is_refusal(kind) => {
-            (Reason::PermissionMissing, "; give the credential's account the right to manage hooks of the repository")
+            (Reason::PermissionMissing, "; give the credential's account the permission to manage hooks of the repository")
         }
         ErrorKind::LimitReached => (Reason::HookLimitReached, "; remove hooks at the provider that are no longer needed"),
         ErrorKind::TargetRefused => {
-            (Reason::PublicURLRefused, "; use an address that the provider accepts, or have its administrator allow this one")
+            (Reason::PublicURLRefused, "; use an address that the provider accepts, or ask its administrator to allow this one")
         }
         ErrorKind::Archived => (Reason::RepositoryArchived, "; unarchive the repository or remove webhook"),
         // The provider's message contains the remedy.
@@ -241,8 +244,8 @@ fn refusal(failure: &Failure) -> Option<Finding> {
 
 fn cleanup(conditions: &mut Conditions<'_>, plan: &Plan, outcome: &Outcome) {
     let message = match (&plan.blocked, &outcome.failure) {
-        (Some((why, until)), _) => format!("hooks cannot be removed: {why}; written down and let go at {until}"),
-        (None, Some(failure)) if failure.clearing => format!("hooks cannot be removed: {}; tried again", failure.error),
+        (Some((why, until)), _) => format!("hooks cannot be removed: {why}; recorded as leftover hooks and released at {until}"),
+        (None, Some(failure)) if failure.clearing => format!("hooks cannot be removed: {}; retrying", failure.error),
         _ => return,
     };
     conditions.set(ConditionType::CleanupBlocked, ConditionStatus::True, Reason::Progressing, message);
@@ -274,7 +277,7 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan, outcome: &
             ConditionType::Ready,
             ConditionStatus::False,
             Reason::Suspended,
-            "suspended; set spec.suspend to false here and on the connection to go on",
+            "suspended; set spec.suspend to false here and on the connection to continue",
         );
     }
     if !is_seen(facts, plan) {
@@ -297,8 +300,8 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan, outcome: &
         return conditions.set(ConditionType::Ready, ConditionStatus::True, Reason::Observing, observing.message);
     }
     let message = match &facts.snapshot.object.spec.webhook {
-        Some(_) => "the repository is there and its hooks are as they should be",
-        None => "the repository is there",
+        Some(_) => "the repository exists and its hooks match the spec",
+        None => "the repository exists",
     };
     conditions.succeed(ConditionType::Ready, message);
 }
@@ -341,10 +344,10 @@ fn progress(facts: &Facts, plan: &Plan, outcome: &Outcome) -> String {
         .or_else(|| probe.and_then(|probe| probe.repository.error()).map(ToString::to_string))
         .or_else(|| probe.and_then(|probe| probe.hooks.as_ref()).and_then(|hooks| hooks.as_ref().err()).map(ToString::to_string));
     match (error, &facts.snapshot.connection) {
-        (Some(error), _) => format!("{error}; tried again"),
+        (Some(error), _) => format!("{error}; retrying"),
         (None, _) if plan.pending_create.is_some() => AMBIGUOUS_CREATE.to_owned(),
         (None, Connection::Unreachable(_)) => "waiting for the connection's provider".to_owned(),
-        (None, _) => "waiting for the connection to be examined".to_owned(),
+        (None, _) => "waiting for the connection to be checked".to_owned(),
     }
 }
 
@@ -416,7 +419,7 @@ fn events(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&Webhoo
     if rotated.is_some() && present.is_some() && rotated != present {
         events.push(EventRecord::normal(
             "SecretRotated",
-            "the webhook secret was replaced; the previous one is accepted while deliveries may still carry it",
+            "the webhook secret was replaced; the previous one is accepted while deliveries may still use it",
         ));
     }
     for kind in [ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving] {
@@ -455,15 +458,15 @@ pub fn leftover_events(facts: &Facts, outcome: &Outcome) -> Vec<EventRecord> {
     let mut events = Vec::new();
     if recorded.len() > unrecorded.len() {
         let text = format!(
-            "hooks could not be removed and were written down in the operator's namespace: {}; they are removed once their connection \
-             works again, or remove them at the provider by hand",
+            "hooks could not be removed and were recorded in the operator's namespace: {}; Forgebind removes them when their \
+             connection works again, or remove them at the provider by hand",
             named(&mut recorded.iter().filter(|cleanup_target| !unrecorded.contains(cleanup_target)))
         );
         events.push(EventRecord::warning("HooksLeftBehind", text));
     }
     if !unrecorded.is_empty() {
         let text = format!(
-            "hooks could not be removed, and there is no room left to write them down; remove them at the provider by hand: {}",
+            "hooks could not be removed, and there is no room to record them; remove them at the provider by hand: {}",
             named(&mut unrecorded.iter())
         );
         events.push(EventRecord::warning("HooksLeftBehind", text));

@@ -12,7 +12,7 @@ use crate::controllers::binding::hooks::{ExistingHook, did_not_last};
 use crate::controllers::binding::obstacle::Obstacle;
 use crate::controllers::binding::probe::Probe;
 use crate::controllers::binding::report::{leftover_events, probe_failed};
-use crate::controllers::connection::plan::next_inspection;
+use crate::controllers::connection::schedule::next_inspection;
 use crate::controllers::gate::RepositoryLookup;
 use crate::k8s::conditions::ConditionStatus;
 use crate::protocol::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
@@ -292,7 +292,7 @@ fn a_hook_that_the_provider_did_not_make_as_it_was_asked_is_not_called_in_sync()
     let plan = plan::Plan { webhook: Some(good), existing: Some(vec![existing(31, "1700000000")]), ..plan::plan(&facts) };
     let done = Outcome::nothing(Arc::clone(&facts.snapshot.object));
     assert_eq!(reads(&report(&facts, &plan, &done).status, ConditionType::WebhookInSync), "True/Succeeded");
-    let finding = did_not_last("31", &["events"], 1, "it is repaired again, with growing pauses");
+    let finding = did_not_last("31", &["events"], 1, "it is repaired again, with increasing delays");
     let undone = Outcome { unrepaired: vec![finding], ..done };
     let said = report(&facts, &plan, &undone).status;
     assert_eq!(reads(&said, ConditionType::WebhookInSync), "False/RepairDidNotLast");
@@ -307,7 +307,7 @@ fn hooks_for_which_there_is_no_room_are_told_by_name() {
     outcome.recorded = vec![target(1), target(2)];
     outcome.unrecorded = vec![target(2)];
     let told: Vec<_> = leftover_events(&facts, &outcome).into_iter().map(|event| event.message).collect();
-    assert!(told[0].contains("written down") && told[1].contains("no room") && told[1].contains("acme/2 (to hooks.acme.io)"), "{told:?}");
+    assert!(told[0].contains("recorded") && told[1].contains("no room") && told[1].contains("acme/2 (to hooks.acme.io)"), "{told:?}");
     assert!(told[0].contains("acme/1 (to hooks.acme.io)") && !told[0].contains("acme/2"), "{told:?}");
     assert!(!told[1].contains("acme/1"), "{told:?}");
 }

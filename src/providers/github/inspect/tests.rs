@@ -33,7 +33,7 @@ async fn a_token_without_scopes_is_not_a_fine_grained_one() {
     assert_eq!(with_token(&server).inspect().await.unwrap().grants, known(&[]));
     let server = TestServer::start([response("answers/user-fine-grained"), meta(), response("answers/organization")]).await;
     let found = with_token(&server).inspect().await.unwrap();
-    assert_eq!(found.grants, Grants::Unknown("a fine-grained token does not tell its permissions".into()));
+    assert_eq!(found.grants, Grants::Unknown("GitHub does not report the permissions of a fine-grained token".into()));
     assert_eq!(found.expires_at, Some("2027-04-26T18:23:26Z".parse().unwrap()));
     assert!(!found.capabilities.scope_introspection);
 }
@@ -142,7 +142,8 @@ async fn pk_03_events_that_an_app_does_not_subscribe_to_are_named() {
         TestServer::start([response("answers/app"), response("answers/installation"), response("answers/installation-token"), meta()])
             .await;
     let warnings = with_app(&server).inspect().await.unwrap().warnings;
-    let expected = "the App does not subscribe to the events create, pull_request_review, pull_request_review_comment and repository; subscribe to them where the App is registered";
+    let expected = "the App does not subscribe to the events create, pull_request_review, pull_request_review_comment and \
+                    repository; subscribe to them where the App is registered";
     assert_eq!(warnings, [expected]);
     let all = ["create", "issue_comment", "pull_request", "pull_request_review", "pull_request_review_comment", "push", "repository"];
     assert_eq!(missing_events(&all.map(str::to_owned)), None);

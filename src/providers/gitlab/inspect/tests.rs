@@ -75,7 +75,7 @@ async fn dv_17_too_narrow_a_scope_is_not_a_bad_token() {
     let refusals = (0..3).map(|_| refused("insufficient_granular_scope"));
     let server = Server::start(refusals).await;
     let inspection = super::tests::client(&server, None).inspect().await.unwrap();
-    assert_eq!(inspection.grants, Grants::Unknown("the token is fine-grained and may not read itself".into()));
+    assert_eq!(inspection.grants, Grants::Unknown("the token is fine-grained and cannot read itself".into()));
     assert_eq!((inspection.version, inspection.capabilities.scope_introspection), (None, false));
 }
 

@@ -37,7 +37,7 @@ FOUND
          {server}; as user {user}; granted read:organization, read:user, write:repository; scopes sufficient for ManageWebhooks
 
 PLANNED CHANGES AT THE PROVIDERS
-  create   platform/shop   {repository}   there is none
+  create   platform/shop   {repository}   it does not exist
 
 Note: without --install-key-file, existing hooks of the installation are not recognised.
 

@@ -47,7 +47,7 @@ async fn a_text_that_can_be_no_repository_is_stalled_with_its_value_and_the_form
         for (name, text) in names.iter().zip(&impossible) {
             assert_eq!(told(&result, name), "NotReady SpecInvalid []", "{member} {text}: {:#}", row(&result, name));
             let message = message(&result, name, "SpecInvalid");
-            assert!(message.contains(&format!("repository is {text:?}, which can be none: a repository of ")), "{member}: {message}");
+            assert!(message.contains(&format!("repository {text:?} is invalid: a repository of ")), "{member}: {message}");
             let row = row(&result, name);
             assert_eq!((conditions(row, "Stalled").as_str(), conditions(row, "Reconciling").as_str()), ("True", ""), "{member}: {row:#}");
         }
@@ -63,7 +63,7 @@ async fn a_field_of_the_provider_that_is_spelled_wrongly_is_no_outage() -> Resul
         let result = run(&["-f", "-", "-o", "json"], &[], &stream(&objects)).await?.json()?;
         assert_eq!(told(&result, "git"), "NotReady SpecInvalid []", "{member} {spec}: {result:#}");
         let text = message(&result, "git", "SpecInvalid");
-        assert!(text.contains(&words) && text.contains("it should be "), "{member}: {text}");
+        assert!(text.contains(&words) && text.contains("it must be "), "{member}: {text}");
         assert_eq!(conditions(row(&result, "git"), "Stalled"), "True", "{member}: {result:#}");
         assert_eq!(told(&result, "shop"), "NotReady ConnectionNotReady []", "{member}: the failure is not reported as an outage");
     }

@@ -50,7 +50,7 @@ const TOLD_BY_ARGO_CD: &[(&str, &str)] = &[
     ("connection-credential-rejected", "CredentialRejected: "),
     ("connection-secret-not-found", "SecretNotFound: "),
     ("binding-foreign-hook", "ForeignHook: "),
-    ("connection-credential-expiring", "ExpiresSoon: the credential ends at"),
+    ("connection-credential-expiring", "ExpiresSoon: the credential expires at"),
     ("binding-sink-failing", "SinkFailing: sink ci"),
     ("binding-stale-generation", "current spec"),
     ("binding-observing", "status.plan lists what would be done: UpdateHook"),

@@ -38,7 +38,7 @@ fn is_made_anew(plan: &HookPlan) -> bool {
 
 fn waits_until(plan: &HookPlan, second: i64) -> bool {
     let told = plan.finding.as_ref().is_some_and(|finding| {
-        finding.reason == Reason::DisabledByProvider && finding.message.ends_with(&format!("takes its place at {}", at(second)))
+        finding.reason == Reason::DisabledByProvider && finding.message.ends_with(&format!("replaces it at {}", at(second)))
     });
     told && plan.actions.is_empty() && plan.wake == Some(at(second))
 }
@@ -50,8 +50,8 @@ fn the_new_one_comes_before_the_old_one_goes() {
     assert_eq!(first.recreated[0].recreation, Recreation { attempts: 1, last: at(NOW) });
     let finding = first.finding.unwrap();
     assert_eq!(finding.reason, Reason::DisabledByProvider);
-    assert!(finding.message.contains("hook 1 off: 40 deliveries failed; a new one"), "{}", finding.message);
-    assert!(finding.message.ends_with(&format!("not before {}", at(NOW + 60))), "{}", finding.message);
+    assert!(finding.message.contains("hook 1: 40 deliveries failed; a new one"), "{}", finding.message);
+    assert!(finding.message.ends_with(&format!("is possible at {}", at(NOW + 60))), "{}", finding.message);
     assert_eq!(first.wake, Some(at(NOW + 60)), "whether it lasts is probed");
 }
 
