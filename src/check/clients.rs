@@ -214,7 +214,7 @@ mod tests {
     /// A default method that is not delegated would return a wrong answer instead of the client's.
     #[test]
     fn every_method_of_a_client_is_delegated() {
-        let port = include_str!("../providers/mod.rs").split("pub trait Client:").nth(1).unwrap();
+        let port = include_str!("../providers/port.rs").split("pub trait Client:").nth(1).unwrap();
         let port = port.split("\n}\n").next().unwrap();
         let methods = port.lines().filter_map(|line| line.strip_prefix("    fn ").or_else(|| line.strip_prefix("    async fn ")));
         let methods: Vec<_> = methods.filter_map(|line| line.split(['(', '<']).next()).collect();

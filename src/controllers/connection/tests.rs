@@ -101,7 +101,7 @@ fn events(report: &Report) -> Vec<&str> {
 #[test]
 fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event() {
     let first = say(&facts(&[WARNING], None, None));
-    assert_eq!(authenticated(&first), ("True".to_owned(), format!("the credential is that of ada; {WARNING}")));
+    assert_eq!(authenticated(&first), ("True".to_owned(), format!("the credential belongs to ada; {WARNING}")));
     assert_eq!(conditions::find(&first.status.conditions, ConditionType::Ready).unwrap().status, "True", "it works all the same");
     assert_eq!(events(&first), [WARNING]);
 

@@ -229,7 +229,7 @@ mod tests {
         let server = TestServer::start([json(200, r#"{"version":"11.0.1+gitea-1.22.0"}"#), json(200, r#"{"login":"ada"}"#), refused]).await;
         let inspection = inspect(&server).await.unwrap();
         assert_eq!(inspection.flavor, FORGEJO);
-        assert_eq!(inspection.grants, Grants::Unknown("Forgejo 11.0.1+gitea-1.22.0 does not tell this credential's scopes".into()));
+        assert_eq!(inspection.grants, Grants::Unknown("Forgejo 11.0.1+gitea-1.22.0 does not report this credential's scopes".into()));
         assert_eq!(server.lines().len(), 3);
     }
 

@@ -295,7 +295,7 @@ fn another_hook_to_the_same_host_is_told_and_stands_against_nothing() {
     let plan = decide(&there, &asked, NOW);
     assert!(matches!(plan.actions.as_slice(), [HookAction::Create(_)]) && plan.finding.is_none());
     assert_eq!(plan.notes.len(), 1, "{:?}", plan.notes);
-    assert!(plan.notes[0].contains("hook 5 ") && plan.notes[0].contains("argocd.acme.io"), "{:?}", plan.notes);
+    assert!(plan.notes[0].contains("hook 5,") && plan.notes[0].contains("argocd.acme.io"), "{:?}", plan.notes);
     assert!(decide(&there, &wanted(9000, true), NOW).notes.is_empty(), "our own receiver has many hooks");
 }
 

@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(said(event, 16, &theirs(0)), None);
         for (siblings, hooks, count) in [(17, 0, 18), (0, 17, 18), (10, 9, 20)] {
             let text = said(event, siblings, &theirs(hooks)).unwrap();
-            assert!(text.contains(&format!("{count} hooks for Push")) && text.contains("allows 20; further"), "{text}");
+            assert!(text.contains(&format!("{count} hooks for Push")) && text.contains("allows 20; more"), "{text}");
         }
         // None of these hooks exists yet.
         assert!(said(event, 99, &theirs(0)).unwrap().contains("would have 100 hooks for Push and the provider allows 20"));

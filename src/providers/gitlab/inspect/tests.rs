@@ -163,7 +163,7 @@ async fn dt_10_a_group_by_number_is_resolved_and_one_by_path_must_match() {
     let (result, _) = with_group("42", missing()).await;
     let error = result.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
-    assert!(error.message.contains("there is no group 42"), "{error}");
+    assert!(error.message.contains("group 42 does not exist"), "{error}");
 
     let (result, line) = with_group("Platform/Apps", group("platform/apps")).await;
     assert_eq!(path(result.unwrap()).as_deref(), Some("platform/apps"));
