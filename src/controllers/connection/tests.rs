@@ -117,7 +117,7 @@ fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event()
     let second = say(&facts(&[WARNING, "project Shop does not exist"], Some(&first.status), None));
     assert_eq!(events(&second), ["project Shop does not exist"]);
     let gone = say(&facts(&[], Some(&second.status), None));
-    assert_eq!(authenticated(&gone).1, "the credential is that of ada");
+    assert_eq!(authenticated(&gone).1, "the credential belongs to ada");
     assert_eq!(events(&gone), Vec::<&str>::new());
 }
 

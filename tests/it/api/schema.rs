@@ -545,7 +545,7 @@ async fn defaults_are_stored_in_the_object_but_never_inside_lists() -> Result<()
     let stored = admission.answer(&with_sink(&sink)).await?.map_err(anyhow::Error::msg)?;
     let expected = json!({
         "connectionRef": { "name": "acme" }, "repository": "acme/shop",
-        "webhook": { "events": ["Push", "Tag", "PullRequest"], "source": "Repository" },
+        "webhook": { "events": ["Push", "Tag", "PullRequest"] },
         "sinks": [sink], "deletionPolicy": "Delete", "managementPolicy": "Manage", "interval": "1h",
     });
     assert_eq!(stored.data["spec"], expected);

@@ -69,7 +69,7 @@ fn full_binding(env: &TestEnv) -> Value {
         "connectionRef": {"name": CONNECTION, "namespace": env.namespace},
         "repository": format!("{}/{}.git", env.gitea.url(), env.repository),
         "branch": "main",
-        "webhook": {"events": ["Tag", "Push"], "source": "Repository", "rotationInterval": "2160h", "adopt": false},
+        "webhook": {"events": ["Tag", "Push"], "rotationInterval": "2160h", "adopt": false},
         "sinks": [
             {
                 "name": "second", "service": {"name": SINK, "port": env.sink.port(), "path": "/events/"}, "format": "CloudEvents",
