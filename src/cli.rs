@@ -182,6 +182,15 @@ pub struct ServerArguments {
     /// Address on which the endpoints livez, readyz, metrics and evidence are served
     #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:9090")]
     pub admin_listen: String,
+    /// Where deliveries wait that a sink has not accepted: memory (lost when the receiver stops) or disk
+    #[arg(long, env = "FORGEBIND_OUTBOX", value_name = "KIND", default_value = "memory")]
+    pub outbox: String,
+    /// Directory of the outbox on a disk, for this receiver alone; created if it is missing
+    #[arg(long, env = "FORGEBIND_OUTBOX_DIR", value_name = "DIRECTORY", default_value = "/var/lib/forgebind/outbox")]
+    pub outbox_dir: PathBuf,
+    /// Room of the outbox on a disk, in bytes with an optional suffix Ki, Mi or Gi; at least 64Mi
+    #[arg(long, env = "FORGEBIND_OUTBOX_LIMIT", value_name = "SIZE", default_value = "1Gi")]
+    pub outbox_limit: String,
     /// Namespaces in which Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
     #[arg(long, env = "FORGEBIND_SECRET_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub secret_namespaces: Vec<String>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Listen address of the admin port.
     pub admin_listen: SocketAddr,
+    /// Where deliveries wait that a sink has not accepted.
+    pub outbox: Outbox,
     /// The operator's own namespace.
     pub namespace: String,
     /// The namespaces to watch; empty for all.
@@ -119,6 +121,20 @@ impl TryFrom<InstallationArguments> for Installation {
     }
 }
 
+/// Where deliveries wait that a sink has not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbox {
+    /// In the memory of the receiver.
+    Memory,
+    /// In a directory.
+    Disk {
+        /// The directory.
+        directory: PathBuf,
+        /// Maximum room in bytes.
+        limit: u64,
+    },
+}
+
 /// How the controller finds the receivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receivers {
@@ -138,6 +154,7 @@ impl TryFrom<ServerArguments> for Config {
             public_urls,
             listen: listener("listen", &arguments.listen)?,
             admin_listen,
+            outbox: outbox(&arguments.outbox, arguments.outbox_dir, &arguments.outbox_limit)?,
             namespace,
             watch_namespaces,
             secret_namespaces: namespaces("secret-namespaces", &arguments.secret_namespaces)?,
@@ -204,7 +221,10 @@ impl TryFrom<UninstallArguments> for UninstallConfig {
 }
 
 /// The items of a list flag, without surrounding white space. A list with a single empty item, such as from an empty
-/// environment variable, has no items; an empty item among others is an error.
+/// environment variable, has no items.
+///
+/// # Errors
+/// An empty item among others.
 pub fn items<'a>(flag: &'static str, texts: &'a [String]) -> Result<Vec<&'a str>, ConfigError> {
     let items: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
     match items.as_slice() {
@@ -339,6 +359,31 @@ fn receivers(texts: &[String]) -> Result<Receivers, ConfigError> {
     }
 }
 
+/// The least room of an outbox: that of one binding.
+const LEAST_OUTBOX: u64 = 64 << 20;
+
+fn outbox(kind: &str, directory: PathBuf, limit: &str) -> Result<Outbox, ConfigError> {
+    let limit = size("outbox-limit", limit)?;
+    if limit < LEAST_OUTBOX {
+        return Err(ConfigError::new("outbox-limit", "is less than 64Mi, which is the room of one binding"));
+    }
+    match kind.trim() {
+        "memory" => Ok(Outbox::Memory),
+        "disk" => Ok(Outbox::Disk { directory, limit }),
+        other => Err(ConfigError::new("outbox", format!("{other:?} is neither memory nor disk"))),
+    }
+}
+
+/// A number of bytes, as Kubernetes writes quantities.
+fn size(flag: &'static str, text: &str) -> Result<u64, ConfigError> {
+    let text = text.trim();
+    let suffixes = [("Ki", 10), ("Mi", 20), ("Gi", 30)];
+    let found = suffixes.into_iter().find_map(|(suffix, shift)| Some((text.strip_suffix(suffix)?, shift)));
+    let (number, shift) = found.unwrap_or((text, 0));
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| ConfigError::new(flag, format!("{text:?} is not a size, such as 512Mi or 2Gi")))
+}
+
 fn log_format(text: &str) -> Result<LogFormat, ConfigError> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -396,6 +441,11 @@ mod tests {
             ("allow-sink-hosts", "https://acme.io"),
             ("allow-cidrs", "10.0.0.0/99"),
             ("cleanup-timeout", "soon"),
+            ("outbox", "tape"),
+            ("outbox-limit", "much"),
+            ("outbox-limit", "1G"),
+            ("outbox-limit", "99999999999Gi"),
+            ("outbox-limit", "1Mi"),
             ("resolve", "git.acme.io=10.0.0.1"),
             ("receivers", "nowhere"),
             ("receivers", "service/"),
@@ -407,6 +457,13 @@ mod tests {
             let error = config(&[&format!("--{flag}={value}")]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--{flag}: ")) && error.lines().count() == 1, "{flag}={value}: {error}");
         }
+    }
+
+    #[test]
+    fn an_outbox_is_in_memory_unless_it_has_a_disk() {
+        assert_eq!(config(&[]).unwrap().outbox, Outbox::Memory);
+        let disk = config(&["--outbox=disk", "--outbox-dir=/data", "--outbox-limit=512Mi"]).unwrap().outbox;
+        assert_eq!(disk, Outbox::Disk { directory: "/data".into(), limit: 512 << 20 });
     }
 
     #[test]

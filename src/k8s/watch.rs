@@ -258,7 +258,7 @@ where
             Event::Apply(object) => self.apply(number, object),
             Event::Delete(Ok(object)) => self.delete(number, &ObjectRef::from_obj(&object), Some(Arc::new(object))),
             Event::Delete(Err(invalid)) => {
-                info!(kind = self.kind, name = invalid.metadata.name, "an object that did not match the schema was deleted")
+                info!(kind = self.kind, name = invalid.metadata.name, "an object that did not match the schema was deleted");
             }
         }
     }

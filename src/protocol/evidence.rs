@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::v1alpha1::EventKind;
+pub use crate::api::v1alpha1::binding::SinkState;
 
 /// The reason for refusing deliveries of a repository that was renamed or moved to a place that its connection does not allow.
 pub const DEPARTED: &str = "the repository moved to a path for which the connection does not allow this binding";
@@ -34,6 +35,12 @@ pub struct BindingEvidence {
     /// Refused deliveries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusals: Option<Refusals>,
+    /// Pending events that were dropped because the outbox needed their room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Dropped>,
+    /// The last request to send dead letters again that was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redelivered: Option<String>,
     /// The sinks to which anything was sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sinks: BTreeMap<String, SinkEvidence>,
@@ -65,6 +72,15 @@ pub struct Refusals {
     pub reason: String,
 }
 
+/// Pending events that were dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Number since the receiver started.
+    pub count: u64,
+    /// Time of the last one.
+    pub last: Timestamp,
+}
+
 /// The state of one sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,8 +91,17 @@ pub struct SinkEvidence {
     /// Since when the sink has not accepted events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Timestamp>,
+    /// Whether it accepts events.
+    #[serde(default)]
+    pub state: SinkState,
+    /// Since when it accepts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Timestamp>,
     /// Number of pending events.
     pub pending: u64,
+    /// Number of events that are no longer attempted.
+    #[serde(default)]
+    pub dead_letters: u64,
 }
 
 /// The reports of all receivers from one collection.
@@ -148,9 +173,22 @@ impl BindingEvidence {
             }
             (mine, theirs) => mine.or(theirs),
         };
+        self.dropped = match (self.dropped.take(), other.dropped) {
+            (Some(mine), Some(theirs)) => {
+                Some(Dropped { count: mine.count.saturating_add(theirs.count), last: mine.last.max(theirs.last) })
+            }
+            (mine, theirs) => mine.or(theirs),
+        };
+        // A request is carried out when every receiver has carried it out.
+        if self.redelivered != other.redelivered {
+            self.redelivered = None;
+        }
         for (name, theirs) in other.sinks {
             let mine = self.sinks.entry(name).or_default();
             mine.pending = mine.pending.saturating_add(theirs.pending);
+            mine.dead_letters = mine.dead_letters.saturating_add(theirs.dead_letters);
+            mine.state = mine.state.max(theirs.state);
+            mine.down_since = [mine.down_since, theirs.down_since].into_iter().flatten().min();
             if theirs.last_error.is_some() {
                 mine.last_error = theirs.last_error;
                 mine.failing_since = match (mine.failing_since, theirs.failing_since) {

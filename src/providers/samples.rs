@@ -12,6 +12,9 @@ use crate::api::v1alpha1::EventKind;
 
 pub(in crate::providers) type Headers = &'static [(&'static str, &'static str)];
 
+/// A page of a list: the header that announces another one, and the body.
+pub(in crate::providers) type Page = (Option<(&'static str, String)>, Value);
+
 /// The samples of one provider.
 pub struct Samples {
     /// A page that lists one repository with this web address, clone address, ssh address and default branch.
@@ -21,7 +24,7 @@ pub struct Samples {
     /// An entry with this number in a list of hooks that is also valid in a list of repositories; its hook delivers to this URL.
     pub(in crate::providers) entry: fn(usize, &str) -> Value,
     /// A page of these entries with this number, from this address, that announces another one: a header and the body.
-    pub(in crate::providers) page: fn(Vec<Value>, usize, &str) -> (Option<(&'static str, String)>, Value),
+    pub(in crate::providers) page: fn(Vec<Value>, usize, &str) -> Page,
     /// Whether lists have no pages.
     pub(in crate::providers) in_one_answer: bool,
     /// A push from [`BEFORE`] to [`PUSHED`] on the branch main, without a delivery id and without a repository.

@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest;
+use serde::{Deserialize, Serialize};
 
 use super::pull_request::ActionName;
 use crate::api::v1alpha1::EventKind;
@@ -18,8 +19,6 @@ use crate::text::json::JsonError;
 pub struct DeliveryRules {
     /// Maximum size of a body in bytes; larger bodies are refused.
     pub body_limit: usize,
-    /// How long the sinks may take before the receiver answers the delivery and leaves it pending.
-    pub answer_within: Duration,
     /// How long deliveries signed with the previous secret may still arrive.
     pub secret_grace: Duration,
     /// Whether the proof is in a header, so that it can be checked before the body is read.
@@ -115,8 +114,8 @@ pub struct Content {
     pub ping: bool,
 }
 
-/// An event that a delivery reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An event that a delivery reports. Receivers store it: a field that is renamed or added needs an alias or a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Kind of event.
     pub kind: EventKind,
@@ -135,7 +134,7 @@ pub struct Event {
 
 /// Suppresses repeated events: a delivery whose events all report the same state as the delivery before is treated as its
 /// repetition. For providers that send the same message for a moved source branch and for an edited title.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StateKey {
     /// The subject whose state it is, unique within the repository.
     pub subject: String,
@@ -157,6 +156,19 @@ impl Event {
         Self { commit: commit.filter(|id| is_id(id)).map(str::to_owned), ..self }
     }
 
+    /// What the event is about: events of one subject reach a sink in the order of arrival.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let reference = self.reference.as_deref().unwrap_or_default();
+        match self.kind {
+            EventKind::Push | EventKind::Tag => reference.to_owned(),
+            EventKind::PullRequest | EventKind::PullRequestMerged | EventKind::PullRequestClosed | EventKind::PullRequestComment => {
+                let subject = self.once.as_ref().map_or(reference, |once| once.subject.as_str());
+                format!("pull request {subject}")
+            }
+        }
+    }
+
     /// The branch of the event: the pushed branch, or the target of a pull request.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
@@ -165,7 +177,7 @@ impl Event {
 }
 
 /// How a reference changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// It was created.
     Created,

@@ -11,6 +11,7 @@ use foldhash::quality;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::outbox::{EventState, Record};
 use super::ttl_cache::TtlCache;
 use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::StateKey;
@@ -33,8 +34,10 @@ const REPETITIONS: usize = 64;
 /// The result of handing a delivery to its sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeliveryResult {
-    /// Every sink accepted it, or no sink selects it.
+    /// Every sink accepted it.
     Accepted,
+    /// No sink gets an event of it. Another attempt of the provider is judged anew.
+    Unwanted,
     /// It is pending for at least one sink.
     Pending,
     /// It could neither be delivered nor be kept.
@@ -151,6 +154,27 @@ impl Dedupe {
         chosen.claim()
     }
 
+    /// Remembers a delivery that an earlier process stored, and what its sinks have accepted.
+    pub(super) fn restore(&self, record: &Record) -> Arc<Entry> {
+        let identity = (record.uid.as_str(), record.id.as_str());
+        let key = (self.first.hash_one(identity), self.second.hash_one(identity));
+        let entry = Arc::new(Entry::new(key.0));
+        let events = record.sinks.iter().flat_map(|sink| sink.events.iter().map(|(event, state)| (&sink.name, *event, state)));
+        let mut is_open = false;
+        for (sink, event, state) in events {
+            match state {
+                EventState::Accepted => entry.accept(sink, event),
+                EventState::Pending | EventState::Parked { .. } => is_open = true,
+                EventState::DeadLetter { .. } => {}
+            }
+        }
+        if is_open {
+            entry.state.lock().phase = Phase::Pending;
+        }
+        self.ids.insert(key, Arc::clone(&entry));
+        entry
+    }
+
     /// The entry of the last delivery about the same subjects if it reported the same state, else its own entry. A state that
     /// returns after another one is delivered again.
     fn of_same_state(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
@@ -246,6 +270,14 @@ impl Entry {
     pub(super) fn complete(&self) {
         *self.state.lock() = State { phase: Phase::Complete, accepted: BTreeSet::new() };
     }
+
+    /// Lets the provider's next attempt be delivered: not every event was accepted. What was accepted is not sent again.
+    pub(super) fn reopen(&self) {
+        let mut state = self.state.lock();
+        if !matches!(state.phase, Phase::InFlight(_)) {
+            state.phase = Phase::New;
+        }
+    }
 }
 
 impl Claim {
@@ -262,7 +294,7 @@ impl Claim {
                 state.phase = match answer {
                     DeliveryResult::Accepted => Phase::Complete,
                     DeliveryResult::Pending => Phase::Pending,
-                    DeliveryResult::Overloaded => Phase::New,
+                    DeliveryResult::Unwanted | DeliveryResult::Overloaded => Phase::New,
                 };
             }
         }

@@ -6,7 +6,7 @@ use super::dedupe::{Begin, Dedupe, DeliveryResult, Identity};
 use super::evidence::{Arrival, EvidenceStore};
 use super::metrics::Metrics;
 use super::route::RepositoryMatch;
-use super::sinks::{Delivery, Dispatcher, Part, Tracking};
+use super::sinks::{Arrived, Dispatcher, Part};
 use super::verify::VerifiedDelivery;
 use crate::api::v1alpha1::EventKind;
 use crate::protocol::evidence::DEPARTED;
@@ -97,7 +97,7 @@ impl Delivering {
     }
 
     async fn conclude(&self, verified: VerifiedDelivery, id: &str, events: &[EventKind]) -> Outcome {
-        let VerifiedDelivery { route, secret_version, content, payload, at, arrived, deadline, reservation, .. } = verified;
+        let VerifiedDelivery { route, secret_version, content, payload, at, reservation, .. } = verified;
         let Ok(content) = content else { return Outcome::Unreadable };
         match route.owns(&content) {
             RepositoryMatch::Ours => (),
@@ -135,29 +135,29 @@ impl Delivering {
         let parts = parts(route_config, &content);
         if parts.is_empty() {
             self.evidence.settled(&route_config.uid, number, at);
-            claim.finish(DeliveryResult::Accepted);
+            claim.finish(DeliveryResult::Unwanted);
             let wanted = route_config.sinks.is_empty() && events.iter().any(|event| route_config.events.contains(event));
             return if wanted { Outcome::Accepted } else { Outcome::Unwanted };
         }
         self.evidence.waiting(&route_config.uid, number, at);
-        let delivery = Arc::new(Delivery {
+        let arrived = Arrived {
             uid: route_config.uid.clone(),
             namespace: route_config.namespace.clone(),
             name: route_config.name.clone(),
             id: id.to_owned(),
             source: route.source(),
             events: content.events,
-            payload,
             at,
-            arrived,
             entry: claim.entry().clone(),
-            tracking: Tracking::default(),
-        });
-        let answer = self.dispatcher.deliver(&delivery, parts, deadline).await;
+            parts,
+            payload,
+            reservation,
+            secret_version,
+        };
+        let answer = self.dispatcher.deliver(arrived).await;
         claim.finish(answer);
-        drop(reservation);
         match answer {
-            DeliveryResult::Accepted => Outcome::Accepted,
+            DeliveryResult::Accepted | DeliveryResult::Unwanted => Outcome::Accepted,
             DeliveryResult::Pending => Outcome::Pending,
             DeliveryResult::Overloaded => Outcome::Overloaded,
         }

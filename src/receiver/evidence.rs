@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
-use crate::protocol::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, Refusals, SECRET_VERSIONS, SinkEvidence};
+use crate::protocol::evidence::{
+    BindingEvidence, Collected, Delivery, Dropped, Evidence, EvidenceSource, Refusals, SECRET_VERSIONS, SinkEvidence, SinkState,
+};
 
 /// How long a delivery that was neither accepted nor pending holds back `accepted_until`.
 const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);
@@ -38,7 +40,10 @@ struct Record {
 struct SinkRecord {
     last_error: Option<String>,
     failing_since: Option<Timestamp>,
+    down_since: Option<Timestamp>,
+    state: SinkState,
     pending: i64,
+    dead_letters: i64,
 }
 
 /// An authentic delivery to record.
@@ -125,6 +130,37 @@ impl EvidenceStore {
         })
     }
 
+    /// Records whether a sink accepts events.
+    pub(super) fn sink_state(&self, uid: &str, sink: &str, state: SinkState, at: Timestamp) {
+        self.with(uid, |record| {
+            let sink = record.sinks.entry(sink.to_owned()).or_default();
+            sink.state = state;
+            sink.down_since = (state == SinkState::Down).then(|| sink.down_since.unwrap_or(at));
+        });
+    }
+
+    /// Records that a sink has more or fewer dead letters.
+    pub(super) fn dead_letters(&self, uid: &str, sink: &str, change: i64) {
+        self.with(uid, |record| {
+            let sink = record.sinks.entry(sink.to_owned()).or_default();
+            sink.dead_letters = sink.dead_letters.saturating_add(change);
+        });
+    }
+
+    /// Records that pending events of a binding were dropped because the outbox needed their room.
+    pub(super) fn dropped(&self, uid: &str, at: Timestamp, events: usize) {
+        self.with(uid, |record| {
+            let before = record.seen.dropped.as_ref().map_or(0, |dropped| dropped.count);
+            let count = before.saturating_add(u64::try_from(events).unwrap_or(u64::MAX));
+            record.seen.dropped = Some(Dropped { count, last: at });
+        });
+    }
+
+    /// Records a request to send dead letters again. Returns whether it is new.
+    pub(super) fn begin_redelivery(&self, uid: &str, value: &str) -> bool {
+        self.with(uid, |record| record.seen.redelivered.replace(value.to_owned()).as_deref() != Some(value))
+    }
+
     pub(super) fn sink_pending(&self, uid: &str, sink: &str, change: i64) {
         self.with(uid, |record| {
             let sink = record.sinks.entry(sink.to_owned()).or_default();
@@ -155,7 +191,7 @@ impl EvidenceStore {
     fn forget_gone(&self, records: &mut HashMap<String, Record>) {
         records.retain(|uid, record| {
             let Some(names) = self.routes.sink_names(uid) else { return false };
-            record.sinks.retain(|name, sink| sink.pending > 0 || names.contains(name));
+            record.sinks.retain(|name, sink| sink.pending > 0 || sink.dead_letters > 0 || names.contains(name));
             true
         });
     }
@@ -179,8 +215,15 @@ impl Record {
         self.outstanding.retain(|_, at| now.duration_since(*at) < HELD_BACK);
         let held_back = self.outstanding.values().min().map(|at| at.saturating_sub(SignedDuration::from_millis(1)).unwrap_or(*at));
         let sinks = self.sinks.iter().map(|(name, sink)| {
-            let pending = u64::try_from(sink.pending).unwrap_or_default();
-            (name.clone(), SinkEvidence { last_error: sink.last_error.clone(), failing_since: sink.failing_since, pending })
+            let evidence = SinkEvidence {
+                last_error: sink.last_error.clone(),
+                failing_since: sink.failing_since,
+                state: sink.state,
+                down_since: sink.down_since,
+                pending: u64::try_from(sink.pending).unwrap_or_default(),
+                dead_letters: u64::try_from(sink.dead_letters).unwrap_or_default(),
+            };
+            (name.clone(), evidence)
         });
         BindingEvidence { sinks: sinks.collect(), accepted_until: held_back.or(self.accepted), ..self.seen.clone() }
     }

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::outbox::{DeadLetterCause, OutboxState};
 use super::refusal::Refusal;
 use crate::api::v1alpha1::ProviderKind;
 use crate::network::Purpose;
@@ -35,6 +36,11 @@ struct DeliveryLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeadLetterLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     kind: &'static str,
     result: &'static str,
@@ -52,9 +58,14 @@ struct Families {
     deliveries: Family<DeliveryLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
     attempt_duration: Histogram,
-    given_up: Counter,
+    dead_letters: Family<DeadLetterLabels, Counter>,
+    discarded: Counter,
+    dropped: Counter,
+    lost: Counter,
     pending_deliveries: Gauge<i64, AtomicI64>,
     pending_bytes: Gauge<i64, AtomicI64>,
+    outbox_limit: Gauge<i64, AtomicI64>,
+    outbox_healthy: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
     bytes_in_flight: Gauge<i64, AtomicI64>,
     routes: Gauge<i64, AtomicI64>,
@@ -70,6 +81,10 @@ pub(super) const fn sink_kind(purpose: Purpose) -> &'static str {
     }
 }
 
+fn count(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
 fn gauge(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -83,9 +98,14 @@ impl Metrics {
             deliveries: Family::default(),
             attempts: Family::default(),
             attempt_duration: Histogram::new(BUCKETS),
-            given_up: Counter::default(),
+            dead_letters: Family::default(),
+            discarded: Counter::default(),
+            dropped: Counter::default(),
+            lost: Counter::default(),
             pending_deliveries: Gauge::default(),
             pending_bytes: Gauge::default(),
+            outbox_limit: Gauge::default(),
+            outbox_healthy: Gauge::default(),
             connections: Gauge::default(),
             bytes_in_flight: Gauge::default(),
             routes: Gauge::default(),
@@ -95,6 +115,9 @@ impl Metrics {
         for refusal in Refusal::ALL {
             // Start at 0, so that the first refusal shows as an increase.
             drop(families.refusals.get_or_create(&RefusalLabels { reason: refusal.label() }));
+        }
+        for reason in [DeadLetterCause::TooOld, DeadLetterCause::Superseded] {
+            drop(families.dead_letters.get_or_create(&DeadLetterLabels { reason: reason.label() }));
         }
         let registry = registry.sub_registry_with_prefix("forgebind_receiver");
         registry.register("requests", "HTTP requests by status code of the response", families.requests.clone());
@@ -108,9 +131,18 @@ impl Metrics {
         registry.register("deliveries", "Verified deliveries, by provider and outcome", families.deliveries.clone());
         registry.register("sink_attempts", "Attempts to send events to sinks, by kind and result", families.attempts.clone());
         registry.register_with_unit("sink_attempt_duration", "Duration of an attempt", Unit::Seconds, families.attempt_duration.clone());
-        registry.register("sink_events_given_up", "Pending events that were given up", families.given_up.clone());
+        registry.register("dead_letters", "Events that became dead letters, by reason", families.dead_letters.clone());
+        registry.register(
+            "discarded_events",
+            "Events that were discarded because their binding or sink is gone",
+            families.discarded.clone(),
+        );
+        registry.register("dropped_events", "Events that were dropped to make room in the outbox", families.dropped.clone());
+        registry.register("lost_deliveries", "Deliveries that were acknowledged and lost", families.lost.clone());
         registry.register("pending_deliveries", "Deliveries with pending events", families.pending_deliveries.clone());
-        registry.register_with_unit("pending", "Size of the bodies of pending deliveries", Unit::Bytes, families.pending_bytes.clone());
+        registry.register_with_unit("pending", "Size of the deliveries in the outbox", Unit::Bytes, families.pending_bytes.clone());
+        registry.register_with_unit("outbox_limit", "Limit of the outbox", Unit::Bytes, families.outbox_limit.clone());
+        registry.register("outbox_healthy", "1 while deliveries can be stored in the outbox", families.outbox_healthy.clone());
         registry.register("connections", "Open connections", families.connections.clone());
         registry.register_with_unit(
             "in_flight",
@@ -142,13 +174,28 @@ impl Metrics {
         self.0.attempt_duration.observe(duration.as_secs_f64());
     }
 
-    pub(super) fn given_up(&self) {
-        self.0.given_up.inc();
+    pub(super) fn dead_letter(&self, reason: DeadLetterCause) {
+        self.0.dead_letters.get_or_create(&DeadLetterLabels { reason: reason.label() }).inc();
     }
 
-    pub(super) fn pending(&self, deliveries: usize, bytes: usize) {
-        self.0.pending_deliveries.set(gauge(deliveries));
-        self.0.pending_bytes.set(gauge(bytes));
+    pub(super) fn discarded(&self, events: usize) {
+        self.0.discarded.inc_by(count(events));
+    }
+
+    pub(super) fn dropped(&self, events: usize) {
+        self.0.dropped.inc_by(count(events));
+    }
+
+    pub(super) fn lost(&self, deliveries: usize) {
+        self.0.lost.inc_by(count(deliveries));
+    }
+
+    pub(super) fn outbox(&self, state: &OutboxState) {
+        let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.0.pending_deliveries.set(bytes(state.held.records));
+        self.0.pending_bytes.set(bytes(state.held.bytes));
+        self.0.outbox_limit.set(bytes(state.limit));
+        self.0.outbox_healthy.set(i64::from(state.healthy));
     }
 
     pub(super) fn connections(&self, change: i64) {

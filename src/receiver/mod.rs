@@ -9,7 +9,7 @@
 //! | answer | when |
 //! | --- | --- |
 //! | 200 | authentic, whether or not a sink selects it |
-//! | 202 | authentic, and pending for a sink: it is retried from memory |
+//! | 202 | authentic, and pending for a sink: it is stored in the outbox and sent again |
 //! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
 //! | 405, 415 | not POST, a content encoding; the same for every path |
 //! | 413 | a body over the provider's limit |
@@ -25,6 +25,7 @@ mod filter;
 mod handler;
 mod io_timeout;
 mod metrics;
+mod outbox;
 mod peers;
 mod refusal;
 mod route;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 
 pub use evidence::EvidenceStore;
+pub use outbox::{OpenError, OutboxConfig, OutboxKind};
 pub use routes::{Freshness, Routes, RoutesConfig};
 pub use server::{BoundReceiver, ServerLimits};
 pub use sinks::SinkLimits;
@@ -54,26 +56,40 @@ use dedupe::Dedupe;
 use deliver::Delivering;
 use handler::Handler;
 use metrics::Metrics;
-use sinks::Dispatcher;
+use outbox::Outbox;
+use sinks::{Dispatcher, Parts};
 use verify::{ByteBudget, Verifier};
 
 /// The settings of a receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverConfig {
     /// The address to listen on.
     pub listen: SocketAddr,
     /// Limits of connections.
     pub limits: ServerLimits,
-    /// Timeouts, backoff and limits for sinks.
+    /// Time limits of events and attempts.
     pub sinks: SinkLimits,
+    /// Where deliveries wait that a sink has not accepted.
+    pub outbox: OutboxConfig,
 }
 
 impl ReceiverConfig {
     /// The default limits.
     #[must_use]
-    pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, limits: ServerLimits::default(), sinks: SinkLimits::default() }
+    pub fn new(listen: SocketAddr, outbox: OutboxConfig) -> Self {
+        Self { listen, limits: ServerLimits::default(), sinks: SinkLimits::default(), outbox }
     }
+}
+
+/// Why a receiver cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiverError {
+    /// The outbox cannot be opened.
+    #[error(transparent)]
+    Outbox(#[from] OpenError),
+    /// The HTTP client for the sinks cannot be made.
+    #[error("cannot create an HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
 }
 
 /// The webhook receiver.
@@ -81,6 +97,7 @@ pub struct Receiver {
     config: ReceiverConfig,
     handler: Handler,
     dispatcher: Arc<Dispatcher>,
+    outbox: Arc<Outbox>,
     evidence: EvidenceStore,
     metrics: Metrics,
     routes: Routes,
@@ -91,27 +108,41 @@ impl Receiver {
     /// A receiver for these routes. Its metrics are registered under the prefix `forgebind_receiver`.
     ///
     /// # Errors
-    /// When the HTTP client for the sinks cannot be made.
-    pub fn new(
+    /// When the outbox cannot be opened, or the HTTP client for the sinks cannot be made.
+    pub async fn open(
         config: ReceiverConfig,
         routes: &Routes,
         policy: &Arc<NetworkPolicy>,
         freshness: Arc<dyn Freshness>,
         registry: &mut Registry,
-    ) -> reqwest::Result<Self> {
+    ) -> Result<Self, ReceiverError> {
         let metrics = Metrics::new(registry);
         let evidence = EvidenceStore::new(routes.clone());
-        let dispatcher = Dispatcher::new(routes.clone(), policy, config.sinks, evidence.clone(), metrics.clone())?;
+        let (outbox, stored) = Outbox::open(&config.outbox).await?;
+        let outbox = Arc::new(outbox);
+        let parts = Parts {
+            routes: routes.clone(),
+            freshness: Arc::clone(&freshness),
+            outbox: Arc::clone(&outbox),
+            evidence: evidence.clone(),
+            metrics: metrics.clone(),
+            limits: config.sinks,
+        };
+        let dispatcher = Dispatcher::new(parts, policy)?;
+        let dedupe = Dedupe::new();
+        if !stored.is_empty() {
+            tracing::info!(deliveries = stored.len(), "continuing with the deliveries in the outbox");
+        }
+        dispatcher.resume(stored, &dedupe);
         let verifier = Verifier {
             routes: routes.clone(),
             freshness: Arc::clone(&freshness),
             budget: ByteBudget::new(config.limits.bytes_in_flight, metrics.clone()),
             body_timeout: config.limits.body,
         };
-        let delivering =
-            Delivering { dispatcher: dispatcher.clone(), dedupe: Dedupe::new(), evidence: evidence.clone(), metrics: metrics.clone() };
+        let delivering = Delivering { dispatcher: dispatcher.clone(), dedupe, evidence: evidence.clone(), metrics: metrics.clone() };
         let handler = Handler::new(verifier, Arc::new(delivering), evidence.clone(), metrics.clone());
-        Ok(Self { config, handler, dispatcher, evidence, metrics, routes: routes.clone(), freshness })
+        Ok(Self { config, handler, dispatcher, outbox, evidence, metrics, routes: routes.clone(), freshness })
     }
 
     /// The evidence for the controller. It is read in process or served on the admin port.
@@ -120,11 +151,23 @@ impl Receiver {
         self.evidence.clone()
     }
 
+    /// Returns a function that tells why the outbox cannot store deliveries where it should; an error while it cannot.
+    pub fn outbox_check(&self) -> impl Fn() -> Result<(), String> + Send + Sync + use<> {
+        let outbox = Arc::clone(&self.outbox);
+        move || match outbox.state().error {
+            Some(error) => Err(format!("the disk of the outbox does not work: {error}")),
+            None => Ok(()),
+        }
+    }
+
     /// Returns a function that updates the metrics of the present state. Call it before the metrics are read.
     pub fn refresh(&self) -> impl Fn() + Send + Sync + use<> {
         let (routes, freshness) = (self.routes.clone(), Arc::clone(&self.freshness));
-        let (evidence, metrics) = (self.evidence.clone(), self.metrics.clone());
-        move || metrics.state(routes.len(), freshness.is_fresh(), evidence.failing_sinks())
+        let (evidence, metrics, outbox) = (self.evidence.clone(), self.metrics.clone(), Arc::clone(&self.outbox));
+        move || {
+            metrics.state(routes.len(), freshness.is_fresh(), evidence.failing_sinks());
+            metrics.outbox(&outbox.state());
+        }
     }
 
     /// Binds the port.

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::filter::Filter;
 use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, ConnectionTarget, HookTarget, WebhookSpec};
 use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
-use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, REDELIVER_REQUESTED_AT, Reason, RepoBinding};
 use crate::protocol::grant::{self, Request, Rules};
 use crate::protocol::keys::{ConnectedBinding, ReceiverKey, derived_second};
 use crate::protocol::secret::{DerivedSecret, WebhookSecret};
@@ -51,6 +51,8 @@ pub(super) struct RouteConfig {
     pub(super) connection: ConnectionTarget,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Arc<[Sink]>,
+    /// The request to send dead letters again, unless it is carried out.
+    pub(super) redelivery: Option<String>,
     repository: String,
     /// The repository that the controller found; `None` before that.
     known: Option<Known>,
@@ -176,6 +178,7 @@ impl RouteConfig {
             connection,
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect::<Vec<_>>().into(),
+            redelivery: redelivery(binding),
             repository: binding.spec.repository.clone(),
             known: repository.map(|known| Known { id: known.id.clone(), path: known.path.clone(), web_url: known.web_url.clone() }),
             behind: status.and_then(|status| status.observed_generation) != binding.metadata.generation,
@@ -233,6 +236,13 @@ impl RouteConfig {
     fn owner(&self) -> ConnectedBinding<'_> {
         ConnectedBinding::new(&self.namespace, &self.name, &self.connection)
     }
+}
+
+/// The value of the annotation that asks to send dead letters again, unless the controller has recorded it as carried out.
+fn redelivery(binding: &RepoBinding) -> Option<String> {
+    let asked = binding.metadata.annotations.as_ref()?.get(REDELIVER_REQUESTED_AT)?;
+    let handled = binding.status.as_ref().and_then(|status| status.last_handled.as_ref()?.redeliver.as_ref());
+    (handled != Some(asked)).then(|| asked.clone())
 }
 
 impl RouteAccess {

@@ -191,6 +191,13 @@ impl Routes {
         Some(self.0.table.read().by_uid.get(uid)?.config.sinks.iter().map(|sink| sink.name.clone()).collect())
     }
 
+    /// The requests to send dead letters again that are not recorded as carried out, by the UID of the binding.
+    pub(super) fn redelivery_requests(&self) -> Vec<(String, String)> {
+        let table = self.0.table.read();
+        let requests = table.by_uid.iter().filter_map(|(uid, route)| Some((uid.clone(), route.config.redelivery.clone()?)));
+        requests.collect()
+    }
+
     /// The present target of a sink.
     pub(super) fn sink(&self, uid: &str, name: &str) -> SinkState {
         let table = self.0.table.read();

@@ -89,6 +89,7 @@ impl BoundReceiver {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let peers = Peers::new(self.limits.per_peer);
+        tokio::spawn(Arc::clone(&self.dispatcher).look_after());
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = tokio::select! {

@@ -12,7 +12,6 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use super::refusal::Refusal;
@@ -52,9 +51,7 @@ pub(super) struct VerifiedDelivery {
     pub(super) content: Result<Content, ContentError>,
     pub(super) payload: Bytes,
     pub(super) at: Timestamp,
-    pub(super) arrived: Instant,
-    pub(super) deadline: Instant,
-    /// Reserves the bytes of the body until the delivery is answered.
+    /// Reserves the bytes of the body as long as it is in memory.
     pub(super) reservation: ByteReservation,
 }
 
@@ -120,7 +117,6 @@ impl Verifier {
     where
         B: Body<Data = Bytes> + Send,
     {
-        let arrived = Instant::now();
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST {
             return Err(Refused::of(Refusal::Method));
@@ -140,9 +136,8 @@ impl Verifier {
         let at = self.routes.clock().now();
         let unverified = UnverifiedRequest { route: &route, secret_version, webhook, headers: &parts.headers, at };
         let (content, payload, reservation) = self.authenticate(&unverified, body).await.map_err(known)?;
-        let deadline = arrived + webhook.rules().answer_within;
         let secret_version = secret_version.to_owned();
-        Ok(VerifiedDelivery { kind, secret_version, content, payload, at, arrived, deadline, reservation, route: route.clone() })
+        Ok(VerifiedDelivery { kind, secret_version, content, payload, at, reservation, route: route.clone() })
     }
 
     async fn authenticate<B>(

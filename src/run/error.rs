@@ -1,6 +1,7 @@
 //! Why a process does not start, or stops with an error.
 
 use crate::controllers::install::InstallKeyError;
+use crate::receiver::ReceiverError;
 use crate::telemetry::logs;
 
 /// Why a server does not start or stops with an error.
@@ -39,6 +40,9 @@ pub enum RunError {
     /// An HTTP client cannot be made.
     #[error("cannot create an HTTP client: {0}")]
     HttpClient(#[from] reqwest::Error),
+    /// The receiver cannot be started.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
     /// Leader election failed to start.
     #[error("leader election: {0}")]
     Lease(#[from] kube_lease_manager::LeaseManagerError),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Config, Receivers};
+use crate::config::{self, Config, Receivers};
 use crate::controllers::binding::memory::Memories;
 use crate::controllers::install::guard::Guarded;
 use crate::controllers::install::{self, InstallKeyError, KeyFailure};
@@ -34,7 +34,7 @@ use crate::network::NetworkPolicy;
 use crate::protocol::evidence::{Collected, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
-use crate::receiver::{EvidenceStore, Receiver, ReceiverConfig};
+use crate::receiver::{EvidenceStore, OutboxConfig, OutboxKind, Receiver, ReceiverConfig};
 use crate::telemetry::admin::{self, EvidenceEndpoint};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
@@ -183,9 +183,11 @@ async fn start_receiver(
     let health = app.health.clone();
     let fresh = synced.clone();
     let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);
-    let receiver = Receiver::new(ReceiverConfig::new(config.listen), &routes, network, Arc::new(freshness), &mut app.registry)?;
+    let receiver_config = ReceiverConfig::new(config.listen, outbox(&config.outbox));
+    let receiver = Receiver::open(receiver_config, &routes, network, Arc::new(freshness), &mut app.registry).await?;
     let evidence = receiver.evidence();
     app.refresh.push(Box::new(receiver.refresh()));
+    app.ready.push(("outbox", Box::new(receiver.outbox_check())));
     let bound = receiver.bind().await.map_err(|source| RunError::Listen { flag: "listen", address: config.listen, source })?;
     info!(address = %config.listen, "receiving");
     app.ready.push(("routes", Box::new(move || synced.check())));
@@ -198,6 +200,15 @@ async fn start_receiver(
         })
     });
     Ok(evidence)
+}
+
+fn outbox(config: &config::Outbox) -> OutboxConfig {
+    match config {
+        config::Outbox::Memory => OutboxConfig::new(OutboxKind::Memory),
+        config::Outbox::Disk { directory, limit } => {
+            OutboxConfig { limit: *limit, ..OutboxConfig::new(OutboxKind::Disk(directory.clone())) }
+        }
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "the composition root hands everything over once")]

@@ -43,6 +43,54 @@ app.kubernetes.io/part-of: forgebind
 {{- if eq .Values.mode "Single" }}operator{{ else }}receiver{{ end -}}
 {{- end -}}
 
+{{/* Whether receivers run as a StatefulSet with claims. Both workloads run while one replaces the other. */}}
+{{- define "forgebind.persistentReceivers" -}}
+{{- if and (eq .Values.mode "Separate") .Values.receiver.persistence.enabled }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether receivers run as a Deployment. */}}
+{{- define "forgebind.localReceivers" -}}
+{{- if and (eq .Values.mode "Separate") (or .Values.receiver.persistence.keepDeployment (not .Values.receiver.persistence.enabled)) }}true{{ end -}}
+{{- end -}}
+
+{{/* The name of the StatefulSet. Its pods get it with a hash of 11 characters as a label, and labels have 63. */}}
+{{- define "forgebind.persistentName" -}}
+{{- printf "%s-receiver-disk" (include "forgebind.fullname" . | trunc 38 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "forgebind.outboxDir" -}}/var/lib/forgebind/outbox{{- end -}}
+
+{{/* A quantity such as 1Gi in bytes. */}}
+{{- define "forgebind.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $text := ternary (toString .) (int64 . | toString) (kindIs "string" .) -}}
+{{- mul (regexFind "^[0-9]+" $text | int64) (index $units (regexFind "[A-Za-z]*$" $text)) -}}
+{{- end -}}
+
+{{/* --outbox-limit, as an integer or with its unit. */}}
+{{- define "forgebind.outboxLimit" -}}
+{{- $limit := .Values.receiver.outbox.limit -}}
+{{- if lt (include "forgebind.bytes" $limit | int64) 67108864 -}}
+{{- fail (printf "receiver.outbox.limit: %v is too small; set at least 64Mi" $limit) -}}
+{{- end -}}
+{{- ternary $limit (int64 $limit | toString) (kindIs "string" $limit) -}}
+{{- end -}}
+
+{{/* Bytes of the volume of the outbox: a quarter more than its limit, for what the store itself needs. */}}
+{{- define "forgebind.outboxBytes" -}}
+{{- div (mul (include "forgebind.bytes" (include "forgebind.outboxLimit" .) | int64) 5) 4 -}}
+{{- end -}}
+
+{{/* The same as a quantity. */}}
+{{- define "forgebind.outboxSize" -}}
+{{- $bytes := include "forgebind.outboxBytes" . | int64 -}}
+{{- if eq (mod $bytes 1048576) 0 -}}
+{{- printf "%dMi" (div $bytes 1048576) -}}
+{{- else -}}
+{{- $bytes -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "forgebind.serviceAccountName" -}}
 {{- $account := (index .root.Values .values).serviceAccount -}}
 {{- if $account.name -}}
@@ -107,6 +155,11 @@ default
 - --listen={{ $values.listenAddress }}:8080
 {{- end }}
 - --admin-listen={{ $values.listenAddress }}:9090
+{{- if .receives }}
+- --outbox=disk
+- --outbox-dir={{ include "forgebind.outboxDir" .root }}
+- --outbox-limit={{ include "forgebind.outboxLimit" .root }}
+{{- end }}
 {{- with include "forgebind.publicURLArgument" .root }}
 - --public-url={{ . }}
 {{- end }}
@@ -159,6 +212,11 @@ default
 - --log-format={{ $values.log.format }}
 - --log-filter={{ $values.log.filter }}
 {{- with (index $values .values).extraArgs }}
+{{- range . }}
+{{- if hasPrefix "--outbox" . }}
+{{- fail (printf "%s.extraArgs: %s is not allowed; the outbox of a pod is always on a disk, see receiver.outbox and receiver.persistence" $.values .) }}
+{{- end }}
+{{- end }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}

@@ -512,16 +512,42 @@ pub struct PlannedAction {
 }
 
 /// State of a sink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkStatus {
     /// Name of the sink, as in `spec.sinks`.
     pub name: String,
+    /// Whether the sink accepts events. Accepting: it does. Retrying: it did not accept some, which are sent again. Down: it
+    /// accepts none.
+    #[serde(default)]
+    pub state: SinkState,
     /// Why the sink did not accept an event at the last attempt. Absent while the sink works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Number of pending events, which the sink has not accepted yet. They are kept in memory and sent again with
-    /// increasing delays.
+    /// Since when the sink has accepted nothing. Absent unless `state` is Down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Time>,
+    /// Number of pending events: the sink has not accepted them yet, and they are sent again from the outbox.
     #[serde(default)]
     pub pending: u64,
+    /// Number of events that are no longer attempted. `forgebind.dev/redeliver-requested-at` sends them again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dead_letters: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Whether a sink accepts events. Ordered from good to bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum SinkState {
+    /// It accepts events.
+    #[default]
+    Accepting,
+    /// It did not accept some events, which are sent again.
+    Retrying,
+    /// It accepts no event.
+    Down,
 }

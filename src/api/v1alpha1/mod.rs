@@ -24,3 +24,5 @@ pub const RECONCILE_REQUESTED_AT: &str = "forgebind.dev/reconcile-requested-at";
 pub const ROTATE_REQUESTED_AT: &str = "forgebind.dev/rotate-requested-at";
 /// Annotation: any new value ends the grace period of the previous webhook secrets now.
 pub const REVOKE_REQUESTED_AT: &str = "forgebind.dev/revoke-requested-at";
+/// Annotation: any new value sends parked events and dead letters again.
+pub const REDELIVER_REQUESTED_AT: &str = "forgebind.dev/redeliver-requested-at";

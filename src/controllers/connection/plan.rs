@@ -43,13 +43,13 @@ pub fn plan(facts: &Facts) -> Plan {
     let object = &facts.snapshot.object;
     let held = finalizer::is_present(&**object);
     let deadline = object.metadata.deletion_timestamp.as_ref().and_then(|deleted| deadline(facts, deleted.0));
-    let finalizer_action = if object.metadata.deletion_timestamp.is_none() {
+    let finalizer_step = if object.metadata.deletion_timestamp.is_none() {
         (!held).then_some(Action::AddFinalizer)
     } else {
         let over = facts.usage.holding == 0 || deadline.is_none_or(|deadline| deadline <= facts.snapshot.now);
         (held && over).then_some(Action::RemoveFinalizer)
     };
-    let actions = begins_to_work(facts).then_some(Action::RetryLeftovers).into_iter().chain(finalizer_action).collect();
+    let actions = begins_to_work(facts).then_some(Action::RetryLeftovers).into_iter().chain(finalizer_step).collect();
     Plan { actions, deadline }
 }
 

@@ -72,7 +72,6 @@ impl Webhook for AzureDevOpsWebhook {
         DeliveryRules {
             body_limit: 10 * 1024 * 1024,
             // The sender's timeout is not documented.
-            answer_within: Duration::from_secs(9),
             // The sender retries the last delivery of a subscription on probation for 36 hours.
             secret_grace: Duration::from_secs(36 * 60 * 60),
             proof_in_header: true,

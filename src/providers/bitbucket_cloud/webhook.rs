@@ -60,7 +60,6 @@ impl Webhook for BitbucketCloudWebhook {
             // The sender skips deliveries over 256 KB ("Troubleshoot webhooks").
             body_limit: 1024 * 1024,
             // The sender times out after 10 s.
-            answer_within: Duration::from_secs(9),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
         }

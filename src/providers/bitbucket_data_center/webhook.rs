@@ -64,7 +64,6 @@ impl Webhook for BitbucketDataCenterWebhook {
         DeliveryRules {
             body_limit: 10 * 1024 * 1024,
             // The sender times out after 10 s, does not retry, and counts the failure towards skipping the webhook.
-            answer_within: Duration::from_secs(9),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
         }

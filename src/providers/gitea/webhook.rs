@@ -66,7 +66,6 @@ impl Webhook for GiteaWebhook {
             // The server has no limit of its own.
             body_limit: 25 * 1024 * 1024,
             // The sender times out after 5 s and does not retry.
-            answer_within: Duration::from_secs(4),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
         }

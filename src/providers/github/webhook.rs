@@ -75,7 +75,6 @@ impl Webhook for GitHubWebhook {
             // The sender skips larger deliveries.
             body_limit: 25 * 1024 * 1024,
             // The sender times out after 10 s and does not retry.
-            answer_within: Duration::from_secs(9),
             // A delivery can be resent for three days.
             secret_grace: Duration::from_secs(72 * 60 * 60),
             proof_in_header: false,

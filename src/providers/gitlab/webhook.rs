@@ -81,7 +81,6 @@ impl Webhook for GitLabWebhook {
             // The maximum that GitLab.com sends. A self-managed server can be configured to send more.
             body_limit: 25 * 1024 * 1024,
             // The sender times out after 10 s, counts the delivery as failed and does not retry.
-            answer_within: Duration::from_secs(9),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
         }

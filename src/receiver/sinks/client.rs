@@ -46,6 +46,8 @@ pub(super) enum SinkError {
     Address,
     /// The sink is not served at present.
     Held,
+    /// The outbox cannot be read at present.
+    Outbox,
     /// A bug in the receiver.
     Internal,
 }
@@ -61,6 +63,7 @@ impl fmt::Display for SinkError {
             Self::Tls => formatter.write_str("TLS handshake failed"),
             Self::Address => formatter.write_str("address is not allowed"),
             Self::Held => formatter.write_str("is not available at the moment"),
+            Self::Outbox => formatter.write_str("not sent: the outbox cannot be read"),
             Self::Internal => formatter.write_str("internal error"),
         }
     }
@@ -74,12 +77,6 @@ impl SinkError {
             Self::Timeout(_) => "timeout",
             _ => "unreachable",
         }
-    }
-
-    /// Whether the sink is unlikely to accept this event however often it is sent, because the event is at fault and not the
-    /// sink.
-    pub(super) const fn is_about_the_event(self) -> bool {
-        matches!(self, Self::Status(400 | 406 | 410 | 411 | 413..=415 | 422 | 431))
     }
 }
 

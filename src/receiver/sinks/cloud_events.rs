@@ -13,8 +13,8 @@ use crate::providers::webhook::Event;
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// The headers of one event. Empty attributes are left out.
-pub(in crate::receiver) fn headers(id: &str, source: &str, event: &Event, time: Timestamp) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(7);
+pub(in crate::receiver) fn headers(id: &str, source: &str, event: &Event, time: Timestamp, redelivered: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("ce-specversion"), HeaderValue::from_static("1.0"));
     headers.insert(HeaderName::from_static("ce-type"), HeaderValue::from_static(event.kind.cloud_event_type()));
@@ -26,6 +26,9 @@ pub(in crate::receiver) fn headers(id: &str, source: &str, event: &Event, time: 
         if let Ok(value) = HeaderValue::from_str(&utf8_percent_encode(value, ENCODED).to_string()) {
             headers.insert(HeaderName::from_static(name), value);
         }
+    }
+    if redelivered {
+        headers.insert(HeaderName::from_static("ce-forgebindredelivered"), HeaderValue::from_static("true"));
     }
     headers
 }
@@ -50,7 +53,7 @@ mod tests {
     #[test]
     fn every_attribute_is_set() {
         let time = "2026-11-20T10:00:00.5Z".parse().unwrap();
-        let headers = headers("d-1", "https://git.acme.io/acme/shop", &push("refs/heads/main"), time);
+        let headers = headers("d-1", "https://git.acme.io/acme/shop", &push("refs/heads/main"), time, false);
         for (name, value) in [
             ("content-type", "application/json"),
             ("ce-specversion", "1.0"),
@@ -66,7 +69,7 @@ mod tests {
 
     #[test]
     fn values_are_encoded_as_the_http_binding_of_cloud_events_demands() {
-        let headers = headers("a\r\nx: y", "https://git.acme.io/a", &push("refs/heads/grün \"50%\" 🎉~!"), Timestamp::UNIX_EPOCH);
+        let headers = headers("a\r\nx: y", "https://git.acme.io/a", &push("refs/heads/grün \"50%\" 🎉~!"), Timestamp::UNIX_EPOCH, false);
         assert_eq!(headers.get("ce-id").unwrap(), "a%0D%0Ax:%20y");
         assert_eq!(headers.get("ce-subject").unwrap(), "refs/heads/gr%C3%BCn%20%2250%25%22%20%F0%9F%8E%89~!");
     }
@@ -80,7 +83,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_survives_encoding_and_decoding(text in ".{1,60}") {
-            let headers = headers("d", "s", &push(&text), Timestamp::UNIX_EPOCH);
+            let headers = headers("d", "s", &push(&text), Timestamp::UNIX_EPOCH, false);
             let carried = headers.get("ce-subject").unwrap().to_str().unwrap();
             prop_assert_eq!(percent_encoding::percent_decode_str(carried).decode_utf8().unwrap(), text);
         }

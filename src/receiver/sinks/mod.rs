@@ -1,177 +1,324 @@
-//! Hands deliveries to sinks: in order for each sink, independently of other sinks, and each event once.
+//! Hands deliveries to sinks, and stores in the outbox what a sink has not accepted.
 //!
-//! Every sink with queued deliveries has one worker, which sends the first of its queue until it is accepted. A delivery waits
-//! for its sinks until its deadline. After that it is pending: the provider is answered, and the worker continues.
+//! Each sink of a binding has a queue ([`queue`]) and, while the queue is not empty, a task that sends its events
+//! ([`driver`]). A delivery waits for its sinks for a second. What is not accepted by then is stored, the provider is answered,
+//! and the attempts go on.
 
+mod bodies;
 mod client;
 pub(super) mod cloud_events;
-mod job;
-mod pending;
-mod worker;
+mod delivery;
+mod driver;
+mod queue;
+mod upkeep;
 
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::future::join_all;
-use parking_lot::Mutex;
+use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use bodies::BodyBudget;
 use client::Clients;
-use job::Job;
-pub(super) use job::{Delivery, Part, Tracking};
-use pending::PendingBudget;
-pub use pending::PendingLimits;
+pub(super) use delivery::{Arrived, Part};
+use delivery::{Delivery, StoredNow};
+use queue::{EventKey, Parked, Queue};
 
-use super::dedupe::DeliveryResult;
+use super::dedupe::{Dedupe, DeliveryResult};
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
-use super::routes::Routes;
+use super::outbox::{EventState, Outbox, Record, Sequence};
+use super::routes::{Freshness, Routes};
 use crate::network::NetworkPolicy;
 
-/// Timeouts, backoff and limits for sinks.
+/// Time limits of events and attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkLimits {
-    /// Timeout of one attempt; default 10 s.
+    /// Timeout of one attempt; default 30 s.
     pub attempt: Duration,
-    /// First pause after a failure, which doubles with each further one; default 100 ms.
-    pub least_pause: Duration,
-    /// Longest pause; default 1 min.
-    pub longest_pause: Duration,
-    /// Time after which a pending event is given up; default 24 h.
-    pub give_up: Duration,
-    /// Time after which an event is given up that the sink rejects as malformed; default 15 min. Until then it blocks the other
-    /// events of its sink.
-    pub give_up_malformed: Duration,
-    /// Limits of pending deliveries.
-    pub pending: PendingLimits,
+    /// How long a delivery waits for its sinks before it is stored and answered; default 1 s.
+    pub direct: Duration,
+    /// How long after its arrival an event is attempted; default 72 h.
+    pub attempted: Duration,
+    /// How long a dead letter is kept; default 7 days.
+    pub dead: Duration,
 }
 
 impl Default for SinkLimits {
     fn default() -> Self {
-        Self {
-            attempt: Duration::from_secs(10),
-            least_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(60),
-            give_up: Duration::from_secs(24 * 60 * 60),
-            give_up_malformed: Duration::from_secs(15 * 60),
-            pending: PendingLimits::default(),
-        }
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        Self { attempt: Duration::from_secs(30), direct: Duration::from_secs(1), attempted: 72 * HOUR, dead: 7 * 24 * HOUR }
     }
 }
 
-type QueueKey = (String, String);
+/// A sink: the UID of its binding, and its name.
+type LaneKey = (String, String);
 
+/// The events that one sink has not accepted.
 #[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Arc<Job>>,
-    /// Notified when a job was added.
+struct Lane {
+    queue: Queue,
+    deliveries: BTreeMap<EventKey, Arc<Delivery>>,
+    /// Notified when an event was added.
     wake: Arc<Notify>,
+}
+
+/// What the dispatcher works with.
+pub(super) struct Parts {
+    pub(super) routes: Routes,
+    pub(super) freshness: Arc<dyn Freshness>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) evidence: EvidenceStore,
+    pub(super) metrics: Metrics,
+    pub(super) limits: SinkLimits,
 }
 
 /// Hands deliveries to sinks.
 pub(super) struct Dispatcher {
     routes: Routes,
+    freshness: Arc<dyn Freshness>,
     clients: Clients,
     limits: SinkLimits,
-    pending: PendingBudget,
+    outbox: Arc<Outbox>,
+    bodies: BodyBudget,
     evidence: EvidenceStore,
     metrics: Metrics,
-    /// A queue exists as long as it has a worker.
-    queues: Mutex<HashMap<QueueKey, Queue>>,
-    workers: TaskTracker,
+    /// A lane exists as long as it has a driver.
+    lanes: Mutex<HashMap<LaneKey, Lane>>,
+    /// The stored deliveries.
+    stored: Mutex<BTreeMap<Sequence, Arc<Delivery>>>,
+    arrivals: AtomicU64,
+    drivers: TaskTracker,
     stopping: CancellationToken,
 }
 
 impl Dispatcher {
-    pub(super) fn new(
-        routes: Routes,
-        policy: &Arc<NetworkPolicy>,
-        limits: SinkLimits,
-        evidence: EvidenceStore,
-        metrics: Metrics,
-    ) -> reqwest::Result<Arc<Self>> {
+    pub(super) fn new(parts: Parts, policy: &Arc<NetworkPolicy>) -> reqwest::Result<Arc<Self>> {
+        let Parts { routes, freshness, outbox, evidence, metrics, limits } = parts;
         Ok(Arc::new(Self {
             routes,
+            freshness,
             clients: Clients::new(policy, limits.attempt)?,
             limits,
-            pending: PendingBudget::new(limits.pending, metrics.clone()),
+            outbox,
+            bodies: BodyBudget::new(),
             evidence,
             metrics,
-            queues: Mutex::default(),
-            workers: TaskTracker::new(),
+            lanes: Mutex::default(),
+            stored: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }))
     }
 
-    /// Hands a delivery to its sinks and waits for them until the deadline.
-    pub(super) async fn deliver(self: &Arc<Self>, delivery: &Arc<Delivery>, parts: Vec<Part>, deadline: Instant) -> DeliveryResult {
-        delivery.expect_parts(parts.len());
-        let jobs: Vec<_> = parts.into_iter().map(|part| Job::new(delivery.clone(), part)).collect();
-        // Do not wait behind a pending job: that sink is down.
-        let waitable: Vec<_> = jobs.iter().filter(|job| !self.enqueue(job)).collect();
-        let _ = timeout_at(deadline, join_all(waitable.into_iter().map(|job| job.wait()))).await;
-        if jobs.iter().all(|job| job.is_settled()) {
-            return DeliveryResult::Accepted;
-        }
-        let Some(permit) = self.pending.acquire(&delivery.uid, delivery.payload.len()) else {
-            for job in &jobs {
-                job.cancel();
-                self.remove_cancelled(job);
+    /// Continues with the deliveries that an earlier process stored, in their order. Call it before anything is delivered.
+    pub(super) fn resume(self: &Arc<Self>, stored: Vec<(Sequence, Record)>, dedupe: &Dedupe) {
+        let (now, clock) = (Instant::now(), self.routes.clock().now());
+        for (sequence, record) in stored {
+            let age = since(record.at, clock);
+            let entry = dedupe.restore(&record);
+            let delivery = Delivery::stored_before(sequence, record, entry, self.next(), now + self.limits.attempted.saturating_sub(age));
+            self.stored().insert(sequence, Arc::clone(&delivery));
+            for (part, _, _) in delivery.dead_letters() {
+                with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.uid, sink, 1));
             }
-            return DeliveryResult::Overloaded;
-        };
-        delivery.hold(permit);
-        for job in &jobs {
-            if let Some(events) = job.defer() {
-                self.evidence.sink_pending(&delivery.uid, &job.part.sink, i64::try_from(events).unwrap_or(i64::MAX));
+            let open = delivery.open();
+            if !open.is_empty() {
+                self.evidence.waiting(&delivery.uid, delivery.entry.number(), delivery.at);
+            }
+            for (part, event, state) in open {
+                with_sink(&delivery, part, |sink| {
+                    self.evidence.sink_pending(&delivery.uid, sink, 1);
+                    self.push_stored(&delivery, sink, event, &state, delivery.expires);
+                });
             }
         }
-        DeliveryResult::Pending
     }
 
-    /// Makes one last attempt at pending deliveries, then stops. Lost deliveries are logged.
+    /// Hands a delivery to its sinks. Waits for them for a moment, then stores what they have not accepted.
+    pub(super) async fn deliver(self: &Arc<Self>, arrived: Arrived) -> DeliveryResult {
+        let delivery = Delivery::new(arrived, self.next(), Instant::now() + self.limits.attempted);
+        if self.enqueue(&delivery) {
+            let _ = timeout(self.limits.direct, delivery.concluded()).await;
+        }
+        self.store(&delivery).await
+    }
+
+    /// Ends the attempts: those that are under way may finish until the deadline.
     pub(super) async fn stop(&self, deadline: Instant) {
         self.stopping.cancel();
-        self.workers.close();
-        if timeout_at(deadline, self.workers.wait()).await.is_err() {
-            let left: usize = self.queues.lock().values().map(|queue| queue.jobs.len()).sum();
-            tracing::warn!(deliveries = left, "stopped before all sinks answered");
+        self.drivers.close();
+        let _ = timeout_at(deadline, self.drivers.wait()).await;
+        let left = self.stored().len();
+        if !self.outbox.flush().await || self.outbox.is_in_memory() {
+            self.metrics.lost(left);
+            if left > 0 {
+                tracing::warn!(deliveries = left, "stopped with pending deliveries that only this process had");
+            }
+        } else if left > 0 {
+            tracing::info!(deliveries = left, "stopped with pending deliveries, which are in the outbox");
         }
+        self.outbox.close().await;
     }
 
-    /// Adds a job to its sink's queue. Returns whether a pending job is before it.
-    fn enqueue(self: &Arc<Self>, job: &Arc<Job>) -> bool {
-        let key = (job.delivery.uid.clone(), job.part.sink.clone());
-        match self.queues.lock().entry(key) {
-            Slot::Occupied(mut queue) => {
-                let queue = queue.get_mut();
-                let behind = queue.jobs.iter().any(|job| job.is_pending());
-                queue.jobs.push_back(job.clone());
-                queue.wake.notify_one();
-                behind
+    /// Adds the events of a delivery to their queues. Returns whether all of them may be accepted soon.
+    fn enqueue(self: &Arc<Self>, delivery: &Arc<Delivery>) -> bool {
+        let now = Instant::now();
+        let mut soon = true;
+        let mut lanes = self.lanes();
+        for part in &delivery.parts {
+            let lane = self.lane(&mut lanes, delivery, &part.sink);
+            for event in &part.events {
+                soon &= lane.queue.push(delivery.key(*event), &delivery.subject(*event), delivery.expires, now);
+                lane.deliveries.insert(delivery.key(*event), Arc::clone(delivery));
             }
+            lane.wake.notify_one();
+        }
+        soon
+    }
+
+    /// Adds one stored event to its queue.
+    fn push_stored(self: &Arc<Self>, delivery: &Arc<Delivery>, sink: &str, event: usize, state: &EventState, expires: Instant) {
+        let (key, subject) = (delivery.key(event), delivery.subject(event));
+        let mut lanes = self.lanes();
+        let lane = self.lane(&mut lanes, delivery, sink);
+        lane.deliveries.insert(key, Arc::clone(delivery));
+        match state {
+            EventState::Parked { attempts, next } => {
+                let parked = Parked { times: *attempts, due: Instant::now() + since(self.routes.clock().now(), *next) };
+                lane.queue.push_parked(key, &subject, expires, parked);
+            }
+            _ => drop(lane.queue.push(key, &subject, expires, Instant::now())),
+        }
+        lane.wake.notify_one();
+    }
+
+    fn lane<'a>(self: &Arc<Self>, lanes: &'a mut HashMap<LaneKey, Lane>, delivery: &Delivery, sink: &str) -> &'a mut Lane {
+        match lanes.entry((delivery.uid.clone(), sink.to_owned())) {
+            Slot::Occupied(lane) => lane.into_mut(),
             Slot::Vacant(slot) => {
                 let key = slot.key().clone();
-                let queue = slot.insert(Queue { jobs: VecDeque::from([job.clone()]), wake: Arc::default() });
-                self.workers.spawn(self.clone().work(key, queue.wake.clone()));
-                false
+                let lane = slot.insert(Lane::default());
+                self.drivers.spawn(Arc::clone(self).drive(key, Arc::clone(&lane.wake)));
+                lane
             }
         }
     }
 
-    /// Removes cancelled jobs from a queue, so that the queue does not exceed the limits of pending deliveries. The first job
-    /// belongs to the worker and stays.
-    fn remove_cancelled(&self, job: &Job) {
-        let key = (job.delivery.uid.clone(), job.part.sink.clone());
-        if let Some(queue) = self.queues.lock().get_mut(&key) {
-            let mut first = true;
-            queue.jobs.retain(|job| std::mem::take(&mut first) || !job.is_cancelled());
-            queue.wake.notify_one();
+    /// Stores what is still open of a delivery.
+    async fn store(&self, delivery: &Arc<Delivery>) -> DeliveryResult {
+        let Some((record, body)) = delivery.record() else { return DeliveryResult::Accepted };
+        let kept = self.outbox.keep(record.clone(), body).await;
+        let result = match kept.result {
+            Ok(place) => {
+                self.note_stored(delivery, place.sequence, &record);
+                DeliveryResult::Pending
+            }
+            Err(error) => {
+                tracing::warn!(namespace = delivery.namespace, name = delivery.name, delivery = delivery.id, %error, "delivery not stored");
+                self.withdraw(delivery, &delivery.discard());
+                DeliveryResult::Overloaded
+            }
+        };
+        for dropped in kept.dropped {
+            self.drop_stored(dropped.sequence);
         }
+        result
+    }
+
+    fn note_stored(&self, delivery: &Arc<Delivery>, sequence: Sequence, record: &Record) {
+        // Before the delivery knows that it is stored: whoever concludes it after that removes it here.
+        self.stored().insert(sequence, Arc::clone(delivery));
+        let StoredNow { open, changed } = delivery.store(sequence, record);
+        for (part, _) in &open {
+            with_sink(delivery, *part, |sink| self.evidence.sink_pending(&delivery.uid, sink, 1));
+        }
+        for (part, event, state) in changed {
+            self.outbox.note(sequence, part, event, state);
+        }
+        if open.is_empty() && delivery.dead_letters().is_empty() {
+            self.forget(sequence);
+        }
+    }
+
+    /// Gives up a stored delivery whose room was needed.
+    fn drop_stored(&self, sequence: Sequence) {
+        let Some(delivery) = self.stored().remove(&sequence) else { return };
+        for (part, _, _) in delivery.dead_letters() {
+            with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.uid, sink, -1));
+        }
+        let open = delivery.discard();
+        self.withdraw(&delivery, &open);
+        for (part, _) in &open {
+            with_sink(&delivery, *part, |sink| self.evidence.sink_pending(&delivery.uid, sink, -1));
+        }
+        self.evidence.settled(&delivery.uid, delivery.entry.number(), delivery.at);
+        self.evidence.dropped(&delivery.uid, self.routes.clock().now(), open.len());
+        self.metrics.dropped(open.len());
+        delivery.entry.reopen();
+        tracing::warn!(
+            namespace = delivery.namespace,
+            name = delivery.name,
+            delivery = delivery.id,
+            events = open.len(),
+            "pending events dropped: the outbox needs their room"
+        );
+    }
+
+    /// Removes a stored delivery of which nothing is left to do.
+    fn forget(&self, sequence: Sequence) {
+        self.stored().remove(&sequence);
+        self.outbox.remove(sequence);
+    }
+
+    /// Removes events from their queues, except those that are under way.
+    fn withdraw(&self, delivery: &Delivery, events: &[(usize, usize)]) {
+        let mut lanes = self.lanes();
+        for (part, event) in events {
+            with_sink(delivery, *part, |sink| {
+                let Some(lane) = lanes.get_mut(&(delivery.uid.clone(), sink.to_owned())) else { return };
+                let key = delivery.key(*event);
+                if lane.queue.remove(key) {
+                    lane.deliveries.remove(&key);
+                    lane.wake.notify_one();
+                }
+            });
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.arrivals.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether an unknown binding certainly does not exist. Events of a binding that may only be unknown yet are not discarded.
+    fn is_sure(&self) -> bool {
+        self.freshness.is_fresh() && !self.routes.may_be_incomplete(self.routes.clock().now())
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<LaneKey, Lane>> {
+        self.lanes.lock()
+    }
+
+    fn stored(&self) -> MutexGuard<'_, BTreeMap<Sequence, Arc<Delivery>>> {
+        self.stored.lock()
+    }
+}
+
+/// The time from one moment to a later one; zero if it is earlier.
+fn since(earlier: Timestamp, later: Timestamp) -> Duration {
+    Duration::try_from(later.duration_since(earlier)).unwrap_or_default()
+}
+
+fn with_sink(delivery: &Delivery, part: usize, act: impl FnOnce(&str)) {
+    if let Some(part) = delivery.parts.get(part) {
+        act(&part.sink);
     }
 }

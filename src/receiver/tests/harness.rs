@@ -1,6 +1,6 @@
 //! Test harness: a receiver on a loopback port, a clock that is set by hand, and sinks with scripted answers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::super::{EvidenceStore, Receiver, ReceiverConfig, Routes, RoutesConfig};
+use super::super::{EvidenceStore, OutboxConfig, OutboxKind, Receiver, ReceiverConfig, Routes, RoutesConfig};
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::Clock;
 use crate::network::NetworkPolicy;
@@ -62,6 +62,7 @@ pub struct Harness {
     pub evidence: EvidenceStore,
     pub clock: Arc<ManualClock>,
     pub registry: Registry,
+    pub refresh: Box<dyn Fn() + Send + Sync>,
     pub fresh: Arc<AtomicBool>,
     pub client: reqwest::Client,
     pub server: JoinHandle<std::io::Result<()>>,
@@ -89,9 +90,8 @@ pub fn policy() -> NetworkPolicy {
 pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) -> Harness {
     let clock = Arc::new(ManualClock::at(NOW));
     let mut routes = RoutesConfig::new(key(), clock.clone(), Arc::new(policy()));
-    let mut config = ReceiverConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let mut config = ReceiverConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), OutboxConfig::new(OutboxKind::Memory));
     routes.providers = Arc::new(|kind| if kind == ProviderKind::GitHub { Some(&TEST_PROVIDER) } else { registry::provider(kind) });
-    config.sinks.longest_pause = Duration::from_millis(300);
     adjust(&mut config, &mut routes);
     let policy = routes.policy.clone();
     let routes = Routes::new(routes);
@@ -101,14 +101,15 @@ pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) 
         Arc::new(move || fresh.load(Ordering::Relaxed))
     };
     let mut registry = Registry::default();
-    let receiver = Receiver::new(config, &routes, &policy, freshness, &mut registry).unwrap();
+    let receiver = Receiver::open(config, &routes, &policy, freshness, &mut registry).await.unwrap();
     let evidence = receiver.evidence();
+    let refresh = Box::new(receiver.refresh());
     let bound = receiver.bind().await.unwrap();
     let address = bound.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let server = tokio::spawn(bound.serve(async { drop(stopped.await) }));
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0).build().unwrap();
-    Harness { address, routes, evidence, clock, registry, fresh, client, server, stop: Some(stop) }
+    Harness { address, routes, evidence, clock, registry, refresh, fresh, client, server, stop: Some(stop) }
 }
 
 pub fn connection(provider: &Value) -> GitProviderConnection {
@@ -228,6 +229,7 @@ impl Harness {
     }
 
     pub fn metrics(&self) -> String {
+        (self.refresh)();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
@@ -273,6 +275,8 @@ pub struct Sink {
     /// Status codes of the next answers. After them, `usual` applies.
     pub next: Arc<Mutex<VecDeque<u16>>>,
     usual: watch::Sender<u16>,
+    /// Ids of events that get an answer of their own.
+    special: Arc<Mutex<BTreeMap<String, u16>>>,
 }
 
 /// Used instead of a status code: no answer until another one is set.
@@ -282,7 +286,7 @@ impl Sink {
     pub async fn start(usual: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let sink = Self { port, received: Arc::default(), next: Arc::default(), usual: watch::Sender::new(usual) };
+        let sink = Self { port, received: Arc::default(), next: Arc::default(), usual: watch::Sender::new(usual), special: Arc::default() };
         let serving = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -298,10 +302,17 @@ impl Sink {
         self.usual.send_replace(status);
     }
 
+    /// Answers an event always with this status.
+    pub fn answers(&self, id: &str, status: u16) {
+        self.special.lock().unwrap().insert(id.to_owned(), status);
+    }
+
     async fn answer(self, request: http::Request<Incoming>) -> Result<http::Response<Full<Bytes>>, hyper::Error> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
-        let next = self.next.lock().unwrap().pop_front();
+        let id = parts.headers.get("ce-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let special = self.special.lock().unwrap().get(id).copied();
+        let next = special.or_else(|| self.next.lock().unwrap().pop_front());
         let status = match next {
             Some(status) => status,
             None => *self.usual.subscribe().wait_for(|status| *status != SILENT).await.unwrap(),
@@ -378,7 +389,7 @@ impl Provider for TestProvider {
 
 impl Webhook for TestProvider {
     fn rules(&self) -> DeliveryRules {
-        DeliveryRules { body_limit: 1024, answer_within: Duration::from_secs(2), proof_in_header: true, ..Self::real().webhook().rules() }
+        DeliveryRules { body_limit: 1024, proof_in_header: true, ..Self::real().webhook().rules() }
     }
 
     fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection> {

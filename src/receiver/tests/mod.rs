@@ -4,6 +4,7 @@ mod delivery;
 mod evidence;
 mod harness;
 mod logs;
+mod outbox;
 mod providers;
 mod routing;
 mod server;

@@ -112,17 +112,14 @@ async fn an_endless_body_is_cut_off_near_the_limit() {
 #[tokio::test]
 async fn the_shutdown_tries_pending_events_once_more() {
     let sink = Sink::start(503).await;
-    let harness = start(|config, _| {
-        config.sinks.least_pause = Duration::from_secs(60);
-        config.sinks.longest_pause = Duration::from_secs(60);
-    })
-    .await;
+    let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
     assert_eq!(harness.send(&Shot::push("pending", "main")).await, 202);
+    assert_eq!(harness.send(&Shot::push("too", "dev")).await, 202);
     sink.usually(200);
     harness.stop().await;
-    assert_eq!(sink.accepted_ids(), ["pending"]);
+    assert_eq!(sink.accepted_ids(), ["pending", "too"], "what is in memory is lost otherwise");
 }
 
 #[tokio::test]

@@ -62,6 +62,9 @@ fn connections(url: &str) -> Vec<Value> {
             ["url", "apiURL"].map(|field| {
                 let mut provider = provider.clone();
                 if let Some(member) = provider.as_object_mut().and_then(|members| members.values_mut().next()) {
+                    if member.get("url").is_some() {
+                        member["url"] = json!("https://github.com");
+                    }
                     member[field] = json!(url);
                 }
                 json!({"provider": provider})

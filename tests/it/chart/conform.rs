@@ -160,7 +160,9 @@ async fn manifests_conform_to_strict_schemas_of_the_api_server() -> Result<()> {
         assert_eq!(summary["skipped"], json!(skipped), "{name}: {summary}");
     }
     let kinds: BTreeSet<_> = all.iter().filter_map(|object| object["kind"].as_str()).collect();
-    for kind in ["HTTPRoute", "Gateway", "ServiceMonitor", "PrometheusRule", "ValidatingAdmissionPolicy", "NetworkPolicy", "Job"] {
+    for kind in
+        ["HTTPRoute", "Gateway", "ServiceMonitor", "PrometheusRule", "ValidatingAdmissionPolicy", "NetworkPolicy", "Job", "StatefulSet"]
+    {
         ensure!(kinds.contains(kind), "no set of values renders a {kind}");
     }
 
@@ -187,9 +189,17 @@ async fn manifests_conform_to_strict_schemas_of_the_api_server() -> Result<()> {
     Ok(())
 }
 
-/// The pod of a template, as an object of its own: for a Deployment whose pod is not restricted, the API server only warns.
+/// The pod of a template, as an object of its own: for a Deployment whose pod is not restricted, the API server only warns. The
+/// `StatefulSet` controller adds a volume for each claim.
 fn pod_of(object: &Value, namespace: &str) -> Option<Value> {
-    let spec = object.pointer("/spec/template/spec")?;
+    let mut spec = object.pointer("/spec/template/spec")?.clone();
+    for claim in object["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten() {
+        let volume = json!({"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": "tried"}});
+        match spec["volumes"].as_array_mut() {
+            Some(volumes) => volumes.push(volume),
+            None => spec["volumes"] = json!([volume]),
+        }
+    }
     Some(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tried", "namespace": namespace}, "spec": spec}))
 }
 

@@ -9,6 +9,7 @@ mod kube_state_metrics;
 mod monitoring;
 mod network;
 mod parent;
+mod persistence;
 mod rendering;
 mod rights;
 mod settings;

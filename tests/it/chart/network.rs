@@ -42,20 +42,31 @@ impl Party {
         Self { namespace: Some(namespace.to_owned()), labels: self::labels(labels), ports: BTreeMap::new() }
     }
 
+    fn component(&self) -> &str {
+        &self.labels["app.kubernetes.io/component"]
+    }
+
     fn namespace_labels(&self) -> Labels {
         self.namespace.iter().map(|name| ("kubernetes.io/metadata.name".to_owned(), name.clone())).collect()
     }
 }
 
-/// The pods of a rendering, by component.
+const WORKLOADS: [&str; 2] = ["Deployment", "StatefulSet"];
+
+fn workloads(objects: &[Value]) -> impl Iterator<Item = &Value> {
+    objects.iter().filter(|object| WORKLOADS.iter().any(|kind| object["kind"] == *kind))
+}
+
+/// The pods of a rendering, by component; those of a `StatefulSet` have `-disk` behind it.
 fn pods(objects: &[Value]) -> BTreeMap<String, Party> {
-    let templates = objects.iter().filter(|object| ["Deployment", "Job"].iter().any(|kind| object["kind"] == *kind));
+    let templates = workloads(objects).chain(of_kind(objects, "Job"));
     let pod = |object: &Value| {
         let template = &object["spec"]["template"];
         let mut pod = Party::pod(NAMESPACE, &template["metadata"]["labels"]);
         let ports = template["spec"]["containers"][0]["ports"].as_array().into_iter().flatten();
         pod.ports = ports.filter_map(|port| Some((port["name"].as_str()?.to_owned(), port["containerPort"].as_u64()?))).collect();
-        (pod.labels["app.kubernetes.io/component"].clone(), pod)
+        let end = if object["kind"] == "StatefulSet" { "-disk" } else { "" };
+        (format!("{}{end}", pod.component()), pod)
     };
     templates.map(pod).collect()
 }
@@ -197,7 +208,7 @@ async fn the_address_of_the_api_server_is_configurable_and_a_single_pod_has_one_
     Ok(())
 }
 
-/// Every combination that changes how many pods there are.
+/// Every combination that changes which workloads there are and how many pods they have.
 fn sizes() -> Vec<Value> {
     let mut sizes = Vec::new();
     for mode in ["Separate", "Single"] {
@@ -205,6 +216,11 @@ fn sizes() -> Vec<Value> {
             let budget = json!({"enabled": true});
             let of = json!({"replicas": replicas, "podDisruptionBudget": budget});
             sizes.push(json!({"mode": mode, "controller": of, "receiver": of}));
+            for keep in [false, true].into_iter().filter(|_| replicas > 1) {
+                let mut receiver = of.clone();
+                receiver["persistence"] = json!({"enabled": true, "keepDeployment": keep});
+                sizes.push(json!({"mode": mode, "controller": of, "receiver": receiver}));
+            }
         }
     }
     sizes
@@ -216,14 +232,15 @@ async fn a_disruption_budget_never_blocks_a_drain() -> Result<()> {
         let objects = rendered(&values).await?;
         let replicas = values["controller"]["replicas"].as_u64().context("replicas")?;
         let budgets: Vec<_> = of_kind(&objects, "PodDisruptionBudget").collect();
-        let wanted = if values["mode"] == "Separate" && replicas > 1 { 2 } else { 0 };
+        let wanted = if values["mode"] == "Separate" && replicas > 1 { workloads(&objects).count() } else { 0 };
         ensure!(budgets.len() == wanted, "{values}: {} budgets", budgets.len());
         for budget in budgets {
             let spec = &budget["spec"];
-            let of = |deployment: &&Value| selects(&spec["selector"], &labels(&deployment["spec"]["template"]["metadata"]["labels"]));
-            let found: Vec<_> = of_kind(&objects, "Deployment").filter(of).collect();
-            let [deployment] = found.as_slice() else { anyhow::bail!("{values}: a budget for {} Deployments", found.len()) };
-            let pods = deployment["spec"]["replicas"].as_u64().context("replicas")?;
+            let of = |workload: &&Value| selects(&spec["selector"], &labels(&workload["spec"]["template"]["metadata"]["labels"]));
+            let found: Vec<_> = workloads(&objects).filter(of).collect();
+            // A pod that two budgets select cannot be evicted.
+            let [workload] = found.as_slice() else { anyhow::bail!("{values}: a budget for {} workloads", found.len()) };
+            let pods = workload["spec"]["replicas"].as_u64().context("replicas")?;
             // Counted as by the disruption controller: the number of pods that may be evicted at once when all are healthy.
             let allowed = match (spec["maxUnavailable"].as_u64(), spec["minAvailable"].as_u64()) {
                 (Some(most), None) => most.min(pods),
@@ -250,13 +267,15 @@ async fn references_between_objects_of_the_chart_match() -> Result<()> {
         let pods_of = pods(&objects);
         for service in of_kind(&objects, "Service") {
             let selector = json!({"matchLabels": service["spec"]["selector"]});
-            let found: Vec<_> = pods_of.values().filter(|pod| selects(&selector, &pod.labels)).collect();
-            let [pod] = found.as_slice() else {
-                anyhow::bail!("{values}: {} finds {} kinds of pod", service["metadata"]["name"], found.len())
-            };
+            let name = &service["metadata"]["name"];
+            let found: Vec<&Party> = pods_of.values().filter(|pod| selects(&selector, &pod.labels)).collect();
+            let component = found.first().with_context(|| format!("{values}: {name} finds no pod"))?.component();
+            // Both workloads of the receivers, and nothing else.
+            let all: Vec<&Party> = pods_of.values().filter(|pod| pod.component() == component).collect();
+            ensure!(found.len() == all.len() && found.iter().all(|pod| pod.component() == component), "{values}: {name}: {found:?}");
             for port in service["spec"]["ports"].as_array().context("ports")? {
                 let target = port["targetPort"].as_str().context("a named port")?;
-                ensure!(pod.ports.contains_key(target), "{values}: no port {target}");
+                ensure!(found.iter().all(|pod| pod.ports.contains_key(target)), "{values}: no port {target}");
             }
         }
         let port_of = |name: &Value| {
@@ -279,10 +298,18 @@ async fn references_between_objects_of_the_chart_match() -> Result<()> {
             let parents = route["spec"]["parentRefs"].as_array().context("parents")?;
             ensure!(parents.iter().any(|parent| gateways.contains(&&parent["name"])), "{values}");
         }
-        for deployment in of_kind(&objects, "Deployment") {
-            let template = &deployment["spec"]["template"];
+        for stateful in of_kind(&objects, "StatefulSet") {
+            let headless = |service: &&Value| service["metadata"]["name"] == stateful["spec"]["serviceName"];
+            let service = of_kind(&objects, "Service").find(headless).context("the StatefulSet's Service")?;
+            assert_eq!(service["spec"]["clusterIP"], "None", "{values}");
+            let others = workloads(&objects).filter(|other| other["kind"] != "StatefulSet");
+            let mut others = others.map(|other| labels(&other["spec"]["template"]["metadata"]["labels"]));
+            ensure!(!others.any(|pod| selects(&stateful["spec"]["selector"], &pod)), "{values}: it selects the pods of another");
+        }
+        for workload in workloads(&objects) {
+            let template = &workload["spec"]["template"];
             let of_pod = labels(&template["metadata"]["labels"]);
-            ensure!(selects(&deployment["spec"]["selector"], &of_pod), "{values}: a Deployment does not select its pods");
+            ensure!(selects(&workload["spec"]["selector"], &of_pod), "{values}: a workload does not select its pods");
             let constraints = template["spec"]["topologySpreadConstraints"].as_array().context("constraints")?;
             ensure!(
                 !constraints.is_empty() && constraints.iter().all(|constraint| selects(&constraint["labelSelector"], &of_pod)),

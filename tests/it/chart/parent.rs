@@ -129,10 +129,10 @@ async fn every_value_that_may_be_empty_may_be_null() -> Result<()> {
     Ok(())
 }
 
-/// The pods of a rendering: of Deployments and of Jobs.
+/// The pods of a rendering: of Deployments, `StatefulSet`s and Jobs.
 fn pods(objects: &[Value]) -> Vec<(&Value, &Value)> {
     let templates = objects.iter().filter_map(|object| Some((object, object.pointer("/spec/template/spec")?)));
-    templates.filter(|(object, _)| ["Deployment", "Job"].iter().any(|kind| object["kind"] == *kind)).collect()
+    templates.filter(|(object, _)| ["Deployment", "StatefulSet", "Job"].iter().any(|kind| object["kind"] == *kind)).collect()
 }
 
 #[tokio::test]

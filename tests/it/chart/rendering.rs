@@ -20,14 +20,15 @@ async fn rendered_objects(values: &Value) -> Result<Vec<Value>> {
     objects(&rendered(values).await?)
 }
 
-/// The arguments of every Deployment, by its name.
+/// The arguments of every Deployment and `StatefulSet`, by its name.
 async fn arguments(values: &Value) -> Result<BTreeMap<String, Vec<String>>> {
-    let deployments = rendered_objects(values).await?.into_iter().filter(|object| object["kind"] == "Deployment");
-    let read = |deployment: Value| {
-        let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
-        Ok((deployment["metadata"]["name"].as_str().context("a name")?.to_owned(), serde_json::from_value(arguments.clone())?))
+    let objects = rendered_objects(values).await?.into_iter();
+    let workloads = objects.filter(|object| object["kind"] == "Deployment" || object["kind"] == "StatefulSet");
+    let read = |workload: Value| {
+        let arguments = &workload["spec"]["template"]["spec"]["containers"][0]["args"];
+        Ok((workload["metadata"]["name"].as_str().context("a name")?.to_owned(), serde_json::from_value(arguments.clone())?))
     };
-    deployments.map(read).collect()
+    workloads.map(read).collect()
 }
 
 #[test]
@@ -129,6 +130,11 @@ async fn every_flag_has_a_value_with_the_same_meaning() -> Result<()> {
     let receiver = Config::try_from(flags)?;
     assert!(receiver.install_key_secret.is_none(), "a receiver never gets the install key");
     assert_eq!(receiver.public_urls, config.public_urls);
+    assert_eq!(arguments["git-receiver-disk"], arguments["git-receiver"], "both workloads run the same");
+    for flag in ["--outbox=disk", "--outbox-dir=/var/lib/forgebind/outbox", "--outbox-limit=2Gi"] {
+        ensure!(arguments["git-receiver"].iter().any(|argument| argument == flag), "{flag}: {:?}", arguments["git-receiver"]);
+    }
+    ensure!(!arguments["git-controller"].iter().any(|argument| argument.starts_with("--outbox")), "a controller has no outbox");
 
     let mut given: BTreeSet<String> = BTreeSet::new();
     let more = json!({"mode": "Single", "allow": {"insecureHTTP": true}, "installKey": {"beginAnew": true}});

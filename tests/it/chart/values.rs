@@ -48,16 +48,25 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
         (json!({"uninstall": {"hooks": "keep"}}), "uninstall"),
         (json!({"receiver": {"replicas": "2"}}), "replicas"),
         (json!({"receiver": {"replica": 2}}), "replica"),
+        (json!({"receiver": {"outbox": {"limit": "1GB"}}}), "limit"),
+        (json!({"receiver": {"outbox": {"store": "memory"}}}), "store"),
+        (json!({"receiver": {"drainSeconds": "1m"}}), "drainSeconds"),
+        (json!({"receiver": {"persistence": {"accessModes": ["ReadOnlyMany"]}}}), "accessModes"),
         (json!({"image": {"digest": "latest"}}), "digest"),
         (json!({"log": {"format": "xml"}}), "format"),
         // Rules that a schema cannot express are in a template.
-        (json!({"ingress": {"enabled": true}}), "publicURL: an Ingress"),
+        (json!({"ingress": {"enabled": true}}), "publicURL: required for an Ingress"),
         (json!({"ingress": {"enabled": true}, "publicURL": "https://acme.io/git"}), "cannot remove a path"),
         (json!({"ingress": {"enabled": true}, "publicURLs": {"internal": "https://acme.corp/git"}}), "cannot remove a path"),
         (json!({"httpRoute": {"enabled": true}, "publicURL": "https://acme.io"}), "parentRefs"),
         (json!({"rbac": {"scope": "Namespaced"}}), "watchNamespaces"),
         (json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"], "secretNamespaces": ["*"]}), "secretNamespaces"),
         (json!({"caBundle": {"configMap": "a", "secret": "b"}}), "caBundle"),
+        (json!({"receiver": {"outbox": {"limit": "63Mi"}}}), "receiver.outbox.limit: 63Mi is too small; set at least 64Mi"),
+        (json!({"receiver": {"replicas": 1, "persistence": {"enabled": true}}}), "receiver.persistence requires at least 2, not 1"),
+        (json!({"receiver": {"outbox": {"limit": "2Gi"}, "persistence": {"enabled": true}}}), "requires at least 2560Mi"),
+        (json!({"receiver": {"extraArgs": ["--outbox=memory"]}}), "receiver.extraArgs: --outbox=memory is not allowed"),
+        (json!({"mode": "Single", "controller": {"extraArgs": ["--outbox-dir=/tmp"]}}), "controller.extraArgs"),
     ];
     for (values, named) in cases {
         let refusal = rendered(&values).await.err().with_context(|| format!("{values} is accepted"))?;

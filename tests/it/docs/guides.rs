@@ -269,8 +269,9 @@ fn every_path_and_link_of_the_guides_exists() -> Result<()> {
 /// Flags in the text; another test tries whole commands.
 #[test]
 fn every_flag_in_the_guides_exists() -> Result<()> {
-    // Flags of helm.
-    const OTHERS: [&str; 6] = ["create-namespace", "set", "reset-then-reuse-values", "reuse-values", "take-ownership", "no-hooks"];
+    // Flags of helm and kubectl.
+    const OTHERS: [&str; 7] =
+        ["cascade", "create-namespace", "set", "reset-then-reuse-values", "reuse-values", "take-ownership", "no-hooks"];
     let mut flags: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
     for command in Cli::command().get_subcommands() {
         flags.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));

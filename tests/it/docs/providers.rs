@@ -90,7 +90,8 @@ fn pull_requests(providers: &[&dyn Provider]) -> String {
     }
     // What the table cannot say.
     let notes = providers.iter().flat_map(|provider| samples::of(provider.kind()).pull_request_notes);
-    text + "\n" + &notes.map(|note| format!("- {note}\n")).collect::<String>()
+    let notes: Vec<_> = notes.map(|note| format!("- {note}")).collect();
+    format!("{text}\n{}\n", notes.join("\n"))
 }
 
 fn document() -> Result<String> {

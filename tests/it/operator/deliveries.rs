@@ -182,11 +182,7 @@ async fn a_rotation_during_twenty_pushes_refuses_loses_and_repeats_none() -> Res
 
 fn sink_status(binding: &forgebind::api::v1alpha1::RepoBinding, name: &str) -> Value {
     let sinks = binding.status.as_ref().map(|status| status.sinks.clone()).unwrap_or_default();
-    sinks
-        .iter()
-        .find(|sink| sink.name == name)
-        .map(|sink| json!({"pending": sink.pending, "lastError": sink.last_error}))
-        .unwrap_or_default()
+    sinks.iter().find(|sink| sink.name == name).map(|sink| json!({"state": sink.state, "lastError": sink.last_error})).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -211,7 +207,7 @@ async fn an_event_is_pending_while_its_sink_is_down_and_the_provider_gets_its_an
     env.sink.behave(Behavior::Accept);
     env.sink.wait_for(2, SOON).await?;
     let binding = env.binding_says("shop", "Delivering", "True/Succeeded").await?;
-    assert_eq!(sink_status(&binding, "ci"), json!({"pending": 0, "lastError": null}));
+    assert_eq!(sink_status(&binding, "ci"), json!({"state": "Accepting", "lastError": null}));
     assert_eq!(commits(&env.sink), [first, second], "each once, in the order of their arrival");
     assert_eq!(metric(&operator.metrics().await?, "forgebind_receiver_pending_deliveries"), 0);
     Ok(())
@@ -237,7 +233,7 @@ async fn one_failing_sink_does_not_delay_the_other() -> Result<()> {
     let binding = env.binding_says("shop", "Delivering", "False/SinkFailing").await?;
     assert!(binding_message(&binding, "Delivering").contains("sink audit"), "{}", binding_message(&binding, "Delivering"));
     assert!(!binding_message(&binding, "Delivering").contains("sink ci"));
-    assert_eq!(sink_status(&binding, "ci"), json!({"pending": 0, "lastError": null}));
+    assert_eq!(sink_status(&binding, "ci"), json!({"state": "Accepting", "lastError": null}));
     other.behave(Behavior::Accept);
     assert_eq!(other.wait_for(1, SOON).await?[0].path, "/log");
     env.binding_says("shop", "Delivering", "True/Succeeded").await?;

@@ -117,7 +117,7 @@ async fn a_replaced_key_is_never_overwritten_and_no_hook_is_created_meanwhile() 
     env.create_binding("new", env.binding_spec()).await?;
     let binding = env.binding_says("new", "WebhookInSync", "False/InstallKeyNotStored").await?;
     let message = binding_message(&binding, "Ready");
-    ensure!(message.contains(INSTALL_KEY) && message.contains("another key"), "{message}");
+    ensure!(message.contains(INSTALL_KEY) && message.contains("a different key"), "{message}");
     env.look_again("before").await?;
     env.binding_ready("before").await?;
     stays("the other key", std::time::Duration::from_secs(12), async || {

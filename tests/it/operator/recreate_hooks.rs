@@ -96,7 +96,7 @@ async fn a_hook_that_gitlab_disables_is_recreated_with_growing_pauses() -> Resul
     }
     env.objects.look_again(BINDING).await?;
     let message = says(&env).await?;
-    assert!(message.contains("a new one takes its place at 20"), "{message}");
+    assert!(message.contains("a new one replaces it at 20"), "{message}");
     assert_eq!(present_ids(&env).await?, std::slice::from_ref(&second), "the next recreation is not due yet");
     made_anew(&env, &second, OVERLAPPED).await
 }

@@ -213,7 +213,7 @@ async fn dt_27_each_connection_has_its_own_authority_and_client_certificate_and_
     present(&env, "two", &json!({"name": "one-client"})).await?;
     fails(&env, "two", "TLSError", &["does not accept the client certificate", "/one-client"]).await?;
     present(&env, "two", &Value::Null).await?;
-    fails(&env, "two", "TLSError", &["asks for a client certificate", "tls.clientCertificateRef: none"]).await?;
+    fails(&env, "two", "TLSError", &["requires a client certificate", "tls.clientCertificateRef: none"]).await?;
     present(&env, "two", &json!({"name": "there-is-none"})).await?;
     fails(
         &env,
@@ -260,7 +260,7 @@ async fn a_provider_kind_that_is_not_served_is_reported() -> Result<()> {
     let _operator = Operator::start(env.options().await?.with("providers", "gitea")).await?;
     let mut spec = env.connection_spec();
     spec["provider"] = json!({"github": {"organization": "acme"}});
-    is_refused(&env, spec, "ProviderNotServed", "this installation does not serve GitHub").await?;
+    is_refused(&env, spec, "ProviderNotServed", "this installation does not support GitHub").await?;
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
     Ok(())

@@ -172,7 +172,7 @@ async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_s
         .binding_until(BINDING, "blocked", SOON, |binding| binding_condition(binding, "CleanupBlocked").starts_with("True"))
         .await?;
     let message = binding_message(&blocked, "CleanupBlocked");
-    let named = format!("Secret {}/own (webhook.secretRef) is not there any more", env.objects.namespace);
+    let named = format!("Secret {}/own (webhook.secretRef) no longer exists", env.objects.namespace);
     assert!(message.contains(&named), "{message}");
     assert_eq!(env.hooks().await?, marked, "nothing was removed");
     own().await?;

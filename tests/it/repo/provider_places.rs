@@ -50,8 +50,11 @@ fn spans(text: &str) -> BTreeSet<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The lists of the guide: rows of the places, files that compare providers, code that names some.
-fn lists() -> Result<(Vec<[String; 3]>, BTreeSet<String>, BTreeSet<String>)> {
+/// Rows of the places, files that compare providers, code that names some.
+type Lists = (Vec<[String; 3]>, BTreeSet<String>, BTreeSet<String>);
+
+/// The lists of the guide.
+fn lists() -> Result<Lists> {
     let guide = std::fs::read_to_string(repository_root().join(GUIDE))?;
     let section = |from: &str, to: &str| -> Result<String> {
         let (_, rest) = guide.split_once(from).with_context(|| format!("{from} is missing"))?;
@@ -97,7 +100,8 @@ fn texts() -> Result<Vec<(String, String)>> {
 fn product_code<'a>(path: &str, text: &'a str) -> Option<&'a str> {
     let is_test =
         path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "samples.rs" | "test_server.rs") || part.ends_with("_tests.rs"));
-    (path.starts_with("src/") && path.ends_with(".rs") && !is_test).then(|| text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text))
+    (path.starts_with("src/") && Path::new(path).extension().is_some_and(|ending| ending == "rs") && !is_test)
+        .then(|| text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text))
 }
 
 #[test]
@@ -129,12 +133,12 @@ fn the_guide_lists_the_places_that_a_new_provider_touches() -> Result<()> {
 
 #[test]
 fn every_test_that_finds_a_place_exists() -> Result<()> {
-    let texts = texts()?;
+    let files = texts()?;
     for [place, _, found_by] in lists()?.0 {
         let tests = spans(&found_by);
         ensure!(found_by.contains("the compiler") || !tests.is_empty(), "{place}: nothing finds it");
         for test in tests {
-            ensure!(texts.iter().any(|(_, text)| text.contains(&format!("fn {test}("))), "{place}: there is no test {test}");
+            ensure!(files.iter().any(|(_, text)| text.contains(&format!("fn {test}("))), "{place}: there is no test {test}");
         }
     }
     Ok(())

@@ -13,9 +13,11 @@ use super::scratch::Scratch;
 /// The folder in which a pod finds its service account.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// `$1` becomes a read-only mount in a mount namespace of this process alone; then the rest is run.
-const READ_ONLY: &str =
-    r#"mount --bind "$1" "$1" && mount -o remount,bind,ro,nosuid,nodev "$1" && cd / && shift && exec /usr/bin/env -i "$@""#;
+/// `$1` becomes a read-only mount in a mount namespace of this process alone, and each folder up to `--` an empty writable one; then
+/// the rest is run.
+const READ_ONLY: &str = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro,nosuid,nodev "$1" && cd / && shift &&
+while [ "$1" != -- ]; do mount -t tmpfs -o mode=0777,nosuid,nodev tmpfs "$1" || exit; shift; done &&
+shift && exec /usr/bin/env -i "$@""#;
 
 /// The folders of the programs that set up the container. Container engines set the same.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,6 +46,7 @@ pub struct Container {
     scratch: Scratch,
     image: Image,
     means: Means,
+    writable: Vec<PathBuf>,
 }
 
 impl Container {
@@ -58,7 +61,7 @@ impl Container {
         ensure!(status.success(), "{} cannot be copied", image.root.display());
         // Another user needs access.
         std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        Ok(Self { scratch, image: image.clone(), means: means()? })
+        Ok(Self { scratch, image: image.clone(), means: means()?, writable: Vec::new() })
     }
 
     /// Creates a folder in the container, for the files of a volume. Returns its path outside.
@@ -66,6 +69,13 @@ impl Container {
         let folder = self.scratch.path().join(path.trim_start_matches('/'));
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         Ok(folder)
+    }
+
+    /// Creates a folder in the container that the program may write, for a volume such as an emptyDir.
+    pub fn writable_folder(&mut self, path: &str) -> Result<()> {
+        let folder = self.folder(path)?;
+        self.writable.push(folder);
+        Ok(())
     }
 
     /// The program in the container, with these arguments and only this environment.
@@ -96,7 +106,8 @@ impl Container {
         };
         own.extend(["--", "sh", "-c", READ_ONLY, "sh"].map(OsString::from));
         own.push(root.clone().into());
-        own.push(PATH.into());
+        own.extend(self.writable.iter().map(OsString::from));
+        own.extend(["--", PATH].map(OsString::from));
         own.extend(environment.iter().map(|(name, value)| OsString::from(format!("{name}={value}"))));
         own.extend(["setpriv", "--no-new-privs"].map(OsString::from));
         match self.means {

@@ -28,6 +28,9 @@ use crate::operator::{Installed, Operator, Options, executable};
 /// The message in a Job's status.
 const NO_CONTAINER: &str = "its command ran as a process of the test and has ended; no container ran";
 
+/// The files of a volume; `None` if the pod writes them itself, as in an emptyDir.
+type Contents = Option<BTreeMap<String, Vec<u8>>>;
+
 /// Lays out a volume as the kubelet does: each key is a link into a folder beside it.
 fn lay_out(folder: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     std::fs::create_dir(folder.join("..data"))?;
@@ -194,18 +197,20 @@ impl Installation {
     }
 
     /// The mounts of the single container of a pod: the files of each volume, by mount path.
-    async fn volumes(&self, pod: &PodSpec) -> Result<Vec<(String, BTreeMap<String, Vec<u8>>)>> {
+    async fn volumes(&self, pod: &PodSpec) -> Result<Vec<(String, Contents)>> {
         let client = self.plane.cluster().client()?;
         let mut found = Vec::new();
         for mount in pod.containers.iter().flat_map(|container| container.volume_mounts.iter().flatten()) {
             let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name).context("a mount without a volume")?;
-            let contents = if let Some(source) = &volume.config_map {
+            let contents = if volume.empty_dir.is_some() {
+                None
+            } else if let Some(source) = &volume.config_map {
                 let map = Api::<ConfigMap>::namespaced(client.clone(), &self.namespace).get(&source.name).await?;
-                map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes())).collect()
+                Some(map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes())).collect())
             } else if let Some(source) = &volume.secret {
                 let name = source.secret_name.as_deref().context("a Secret's name")?;
                 let secret = Api::<Secret>::namespaced(client.clone(), &self.namespace).get(name).await?;
-                secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect()
+                Some(secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect())
             } else {
                 anyhow::bail!("volume {} is of another kind", volume.name)
             };
@@ -220,7 +225,9 @@ impl Installation {
         let mut laid_out = Vec::new();
         for (path, contents) in self.volumes(pod).await? {
             let folder = tempfile::Builder::new().tempdir_in(self.files.path())?.keep();
-            lay_out(&folder, &contents)?;
+            if let Some(contents) = contents {
+                lay_out(&folder, &contents)?;
+            }
             laid_out.push((path, folder.to_str().context("UTF-8")?.to_owned()));
         }
         Ok(laid_out)
@@ -257,7 +264,7 @@ impl Installation {
         let (kubeconfig, account) = self.identity(&pod).await?;
         let mut command = self.command(&pod, &name, &[])?;
         command.environment.extend(self.cluster_variables()?);
-        let container = Container::new(image)?;
+        let mut container = Container::new(image)?;
         let token = self.plane.cluster().service_account_token(&self.namespace, &account).await?;
         let identity = BTreeMap::from([
             ("token".to_owned(), token.into_bytes()),
@@ -266,7 +273,10 @@ impl Installation {
         ]);
         lay_out(&container.folder(SERVICE_ACCOUNT)?, &identity)?;
         for (path, contents) in self.volumes(&pod).await? {
-            lay_out(&container.folder(&path)?, &contents)?;
+            match contents {
+                Some(contents) => lay_out(&container.folder(&path)?, &contents)?,
+                None => container.writable_folder(&path)?,
+            }
         }
         let options = Options::installed(&kubeconfig, &self.namespace, &account, command, public_port, &[])?;
         Ok(options.inside(Arc::new(container)))

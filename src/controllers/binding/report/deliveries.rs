@@ -11,6 +11,8 @@ use crate::protocol::sink_target::NotServedKind;
 
 /// Minimum time between two writes of evidence to the status.
 const EVIDENCE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
+/// How long a condition tells of dropped events.
+const DROPPED_LATELY: SignedDuration = SignedDuration::from_hours(1);
 /// Minimum time between two writes of the last delivery's time.
 const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
 
@@ -80,21 +82,37 @@ impl<'a> Evidence<'a> {
             .filter_map(|sink| Some((sink, self.seen?.sinks.get(&sink.name)?.last_error.as_ref()?)))
             .map(|(sink, error)| format!("sink {}: {error}", sink.name))
             .collect();
-        if failing.is_empty() {
-            conditions.succeed(kind, "the sinks accept events");
-        } else {
-            let message = format!("{}; pending events are sent again", failing.join("; "));
-            conditions.set(kind, ConditionStatus::False, Reason::SinkFailing, message);
+        let failing = failing.join("; ");
+        match (self.dropped_lately(), failing.is_empty()) {
+            (Some(count), _) => {
+                let separator = if failing.is_empty() { "" } else { "; " };
+                let message = format!(
+                    "{count} pending events were dropped, because the binding's share of the outbox is full; repair the sink{separator}{failing}"
+                );
+                conditions.set(kind, ConditionStatus::False, Reason::EventsDropped, message);
+            }
+            (None, true) => conditions.succeed(kind, "the sinks accept events"),
+            (None, false) => {
+                conditions.set(kind, ConditionStatus::False, Reason::SinkFailing, format!("{failing}; pending events are sent again"));
+            }
         }
     }
 
-    /// Whether new evidence is written to the status now: for the first delivery, a change of a condition, or after the minimum
-    /// time.
+    /// How many pending events were dropped, if that was lately.
+    fn dropped_lately(&self) -> Option<u64> {
+        let dropped = self.seen?.dropped.as_ref()?;
+        (self.now.duration_since(dropped.last) < DROPPED_LATELY).then_some(dropped.count)
+    }
+
+    /// Whether new evidence is written to the status now: for the first delivery, a change of a condition or of a sink's state, or
+    /// after the minimum time.
     pub(super) fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
         let turned = |kind| {
             conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status)
         };
-        self.seen.is_some() && (self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering))
+        let Some(seen) = self.seen else { return false };
+        let sink_turned = before.sinks.iter().any(|row| seen.sinks.get(&row.name).is_some_and(|sink| sink.state != row.state));
+        self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering) || sink_turned
     }
 
     pub(super) fn last_delivery(&self, known: Option<LastDelivery>) -> Option<LastDelivery> {
@@ -111,8 +129,15 @@ impl<'a> Evidence<'a> {
         let rows = snapshot.object.spec.sinks.iter().map(|sink| {
             let seen = self.seen.and_then(|seen| seen.sinks.get(&sink.name)).filter(|_| news);
             match seen {
-                Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), pending: seen.pending },
-                None => old(&sink.name).unwrap_or_else(|| SinkStatus { name: sink.name.clone(), last_error: None, pending: 0 }),
+                Some(seen) => SinkStatus {
+                    name: sink.name.clone(),
+                    state: seen.state,
+                    last_error: seen.last_error.clone(),
+                    down_since: seen.down_since.map(Time),
+                    pending: seen.pending,
+                    dead_letters: seen.dead_letters,
+                },
+                None => old(&sink.name).unwrap_or_else(|| SinkStatus { name: sink.name.clone(), ..SinkStatus::default() }),
             }
         });
         rows.collect()

@@ -14,7 +14,8 @@ use super::plan::{AMBIGUOUS_CREATE, Finding, Plan, is_refusal, left_behind};
 use super::snapshot::Connection;
 use crate::api::v1alpha1::binding::{HookTarget, RepoBindingStatus, RepositoryStatus, WebhookStatus};
 use crate::api::v1alpha1::{
-    ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason, RepoBinding,
+    ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REDELIVER_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
+    RepoBinding,
 };
 use crate::controllers::gate::Grant;
 use crate::controllers::runtime::status::EventRecord;
@@ -393,6 +394,7 @@ fn last_handled(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBind
         rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
         rotate_secret_of_connection: if rotated { facts.snapshot.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
         revoke_secret: if revoked { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
+        redeliver: redelivered(facts).or(old.redeliver),
         revoke_secret_of_connection: if revoked {
             facts.snapshot.revocation_of_connection.clone()
         } else {
@@ -400,6 +402,13 @@ fn last_handled(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBind
         },
     };
     (handled != LastHandled::default()).then_some(handled)
+}
+
+/// The request to send dead letters again, once every receiver has carried it out.
+fn redelivered(facts: &Facts) -> Option<String> {
+    let asked = facts.snapshot.object.annotations().get(REDELIVER_REQUESTED_AT)?;
+    let done = facts.snapshot.memory.evidence.as_ref()?.redelivered.as_ref()?;
+    (asked == done).then(|| asked.clone())
 }
 
 fn events(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>) -> Vec<EventRecord> {

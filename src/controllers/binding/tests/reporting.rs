@@ -15,7 +15,7 @@ use crate::controllers::binding::report::{leftover_events, probe_failed};
 use crate::controllers::connection::schedule::next_inspection;
 use crate::controllers::gate::RepositoryLookup;
 use crate::k8s::conditions::ConditionStatus;
-use crate::protocol::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
+use crate::protocol::evidence::{BindingEvidence, Delivery, Dropped, Refusals, SinkEvidence, SinkState};
 use crate::protocol::sink_target::{NotServed, NotServedKind};
 use crate::providers::{Disposition, PathError};
 
@@ -130,13 +130,25 @@ fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
     let delivering = find(&told.conditions, ConditionType::Delivering).unwrap();
     assert_eq!(delivering.message, "sink ci: http.url is wrong; sink bus: service.name is wrong");
     let mut failing = facts(ready_binding(), outage());
-    let sink = SinkEvidence { last_error: Some("status 500".to_owned()), failing_since: Some(now()), pending: 3 };
+    let sink = SinkEvidence {
+        last_error: Some("status 500".to_owned()),
+        failing_since: Some(now()),
+        state: SinkState::Down,
+        down_since: Some(now()),
+        dead_letters: 3,
+        ..SinkEvidence::default()
+    };
     failing.snapshot.memory.evidence =
         Some(BindingEvidence { sinks: BTreeMap::from([("ci".to_owned(), sink)]), ..BindingEvidence::default() });
     let said = say(&failing);
     assert_eq!(reads(&said.status, ConditionType::Delivering), "False/SinkFailing");
     assert_eq!(reads(&said.status, ConditionType::Ready), "True/Succeeded");
-    assert_eq!(said.status.sinks[0].pending, 3);
+    let row = &said.status.sinks[0];
+    assert_eq!((row.state, row.down_since.as_ref().map(|at| at.0), row.dead_letters), (SinkState::Down, Some(now()), 3));
+    failing.snapshot.memory.evidence.as_mut().unwrap().dropped = Some(Dropped { count: 7, last: now() });
+    let said = say(&failing);
+    assert_eq!(reads(&said.status, ConditionType::Delivering), "False/EventsDropped");
+    assert!(find(&said.status.conditions, ConditionType::Delivering).unwrap().message.starts_with("7 pending events were dropped"));
 }
 
 fn delivered(seconds_ago: i64) -> BindingEvidence {

@@ -213,7 +213,7 @@ async fn the_endpoint_that_a_connection_chooses_is_compared_with_the_names_of_th
     assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "{result:#}");
     for row in [row(&result, "shop"), row(&result, "gitea")] {
         let text = row.to_string();
-        assert!(text.contains("is intern, and --public-url has only the names internal"), "{row:#}");
+        assert!(text.contains("is intern, but --public-url has only the names internal"), "{row:#}");
     }
     assert_eq!(unknown.code, 1);
     let known = check("internal").await?;

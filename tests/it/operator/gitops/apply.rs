@@ -72,7 +72,7 @@ fn full_binding(env: &TestEnv) -> Value {
         "webhook": {"events": ["Tag", "Push"], "rotationInterval": "2160h", "adopt": false},
         "sinks": [
             {
-                "name": "second", "service": {"name": SINK, "port": env.sink.port(), "path": "/events/"}, "format": "CloudEvents",
+                "name": "second", "service": {"name": SINK, "port": env.sink.port(), "path": "/events/"},
                 "events": ["Tag", "Push"], "branches": ["release/*", "main"],
             },
             {"name": "first", "service": {"name": SINK, "port": env.sink.port()}},

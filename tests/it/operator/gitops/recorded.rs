@@ -24,7 +24,6 @@ const TIME: &str = "2026-01-01T00:00:00Z";
 const FIXED: &[(&str, &str)] = &[
     ("/status/bindings", "1"),
     ("/status/credential/secretResourceVersion", "\"1000\""),
-    ("/status/heads/hash", "\"0123456789abcdef\""),
     ("/status/installation", "\"1f0c9a7e\""),
     ("/status/repository/id", "\"7\""),
     ("/status/webhook/hooks/0/id", "\"31415\""),

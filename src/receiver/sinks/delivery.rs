@@ -1,0 +1,367 @@
+//! A delivery on its way to its sinks: its content, and the state of each of its events at each sink.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::queue::EventKey;
+use crate::providers::webhook::Event;
+use crate::receiver::dedupe::Entry;
+use crate::receiver::outbox::{EventState, Record, Sequence, SinkPart};
+use crate::receiver::verify::ByteReservation;
+
+/// The content of a delivery, which is the same for every sink.
+pub(in crate::receiver) struct Delivery {
+    pub(in crate::receiver) uid: String,
+    pub(in crate::receiver) namespace: String,
+    pub(in crate::receiver) name: String,
+    pub(in crate::receiver) id: String,
+    pub(in crate::receiver) secret_version: String,
+    pub(in crate::receiver) source: String,
+    pub(in crate::receiver) events: Vec<Event>,
+    pub(in crate::receiver) at: Timestamp,
+    /// Its position in the order of arrival, within this process.
+    pub(super) order: u64,
+    /// When its events become dead letters.
+    pub(super) expires: Instant,
+    pub(in crate::receiver) entry: Arc<Entry>,
+    /// The sinks that get an event of it.
+    pub(super) parts: Vec<Part>,
+    redelivered: AtomicBool,
+    progress: Mutex<Progress>,
+    changed: watch::Sender<()>,
+}
+
+/// The events of a delivery for one sink, as positions in [`Delivery::events`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::receiver) struct Part {
+    pub(in crate::receiver) sink: String,
+    pub(in crate::receiver) events: Vec<usize>,
+}
+
+/// The content that a delivery arrives with.
+pub(in crate::receiver) struct Arrived {
+    pub(in crate::receiver) uid: String,
+    pub(in crate::receiver) namespace: String,
+    pub(in crate::receiver) name: String,
+    pub(in crate::receiver) id: String,
+    pub(in crate::receiver) secret_version: String,
+    pub(in crate::receiver) source: String,
+    pub(in crate::receiver) events: Vec<Event>,
+    pub(in crate::receiver) at: Timestamp,
+    pub(in crate::receiver) entry: Arc<Entry>,
+    pub(in crate::receiver) parts: Vec<Part>,
+    pub(in crate::receiver) payload: Bytes,
+    pub(in crate::receiver) reservation: ByteReservation,
+}
+
+/// A body in memory. Its bytes count as in flight until nobody needs it any more.
+pub(super) struct Payload {
+    pub(super) bytes: Bytes,
+    _reservation: ByteReservation,
+}
+
+/// Where the body of a delivery is.
+#[derive(Clone)]
+pub(super) enum Body {
+    Memory(Arc<Payload>),
+    Stored(Sequence),
+    /// The delivery was refused or dropped.
+    Gone,
+}
+
+struct Progress {
+    body: Body,
+    stored: Option<Sequence>,
+    /// For each part, the state of each of its events.
+    states: Vec<Vec<Status>>,
+}
+
+/// The state of an event at one sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Open(EventState),
+    Accepted,
+    DeadLetter(EventState),
+    /// Nobody wants it any more: the binding or the sink is gone, or its room was needed.
+    Discarded,
+}
+
+/// What a delivery says when it is stored; parts and events by their positions.
+pub(super) struct StoredNow {
+    /// The events that are open.
+    pub(super) open: Vec<(usize, usize)>,
+    /// The events whose state has changed since the record was made.
+    pub(super) changed: Vec<(usize, usize, EventState)>,
+}
+
+/// What follows from a new state of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// The record of the delivery, if it is stored.
+    pub(super) stored: Option<Sequence>,
+    /// The position of the sink in that record.
+    pub(super) part: usize,
+    /// Nothing of the delivery will be sent any more.
+    pub(super) concluded: bool,
+    /// Nothing of it is a dead letter either.
+    pub(super) finished: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(arrived: Arrived, order: u64, expires: Instant) -> Arc<Self> {
+        let Arrived { uid, namespace, name, id, secret_version, source, events, at, entry, parts, payload, reservation } = arrived;
+        let body = Body::Memory(Arc::new(Payload { bytes: payload, _reservation: reservation }));
+        let states = parts.iter().map(|part| vec![Status::Open(EventState::Pending); part.events.len()]).collect();
+        let progress = Mutex::new(Progress { body, stored: None, states });
+        let changed = watch::Sender::new(());
+        Arc::new(Self {
+            uid,
+            namespace,
+            name,
+            id,
+            secret_version,
+            source,
+            events,
+            at,
+            order,
+            expires,
+            entry,
+            parts,
+            redelivered: AtomicBool::new(false),
+            progress,
+            changed,
+        })
+    }
+
+    /// A delivery that an earlier process stored.
+    pub(super) fn stored_before(sequence: Sequence, record: Record, entry: Arc<Entry>, order: u64, expires: Instant) -> Arc<Self> {
+        let Record { uid, namespace, name, id, secret_version, source, at, events, sinks } = record;
+        let read = |(_, state): &(usize, EventState)| match state {
+            EventState::Accepted => Status::Accepted,
+            EventState::DeadLetter { .. } => Status::DeadLetter(state.clone()),
+            EventState::Pending | EventState::Parked { .. } => Status::Open(state.clone()),
+        };
+        let states = sinks.iter().map(|part| part.events.iter().map(read).collect()).collect();
+        let parts =
+            sinks.into_iter().map(|part| Part { sink: part.name, events: part.events.into_iter().map(|(event, _)| event).collect() });
+        let parts = parts.collect();
+        let progress = Mutex::new(Progress { body: Body::Stored(sequence), stored: Some(sequence), states });
+        let changed = watch::Sender::new(());
+        Arc::new(Self {
+            uid,
+            namespace,
+            name,
+            id,
+            secret_version,
+            source,
+            events,
+            at,
+            order,
+            expires,
+            entry,
+            parts,
+            redelivered: AtomicBool::new(false),
+            progress,
+            changed,
+        })
+    }
+
+    pub(super) const fn key(&self, event: usize) -> EventKey {
+        EventKey { delivery: self.order, event }
+    }
+
+    /// What has to be kept in the order of arrival at a sink.
+    pub(super) fn subject(&self, event: usize) -> String {
+        self.events.get(event).map(Event::subject).unwrap_or_default()
+    }
+
+    pub(super) fn body(&self) -> Body {
+        self.lock().body.clone()
+    }
+
+    /// Waits until nothing of the delivery will be sent any more.
+    pub(super) async fn concluded(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.lock().is_concluded() {
+            // The sender lives as long as `self`.
+            let _ = changed.changed().await;
+        }
+    }
+
+    pub(super) fn is_concluded(&self) -> bool {
+        self.lock().is_concluded()
+    }
+
+    /// The record and the body to store. `None` if nothing of the delivery waits any more.
+    pub(super) fn record(&self) -> Option<(Record, Bytes)> {
+        let progress = self.lock();
+        let Body::Memory(payload) = &progress.body else { return None };
+        if progress.is_concluded() {
+            return None;
+        }
+        let sinks = self.parts.iter().zip(&progress.states).map(|(part, states)| SinkPart {
+            name: part.sink.clone(),
+            events: part.events.iter().copied().zip(states.iter().map(Status::stored)).collect(),
+        });
+        let record = Record {
+            uid: self.uid.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            id: self.id.clone(),
+            secret_version: self.secret_version.clone(),
+            source: self.source.clone(),
+            at: self.at,
+            events: self.events.clone(),
+            sinks: sinks.collect(),
+        };
+        Some((record, payload.bytes.clone()))
+    }
+
+    /// Records that the delivery is stored.
+    pub(super) fn store(&self, sequence: Sequence, record: &Record) -> StoredNow {
+        let mut progress = self.lock();
+        progress.stored = Some(sequence);
+        progress.body = Body::Stored(sequence);
+        let (mut open, mut changed) = (Vec::new(), Vec::new());
+        for (part, (states, stored)) in progress.states.iter().zip(&record.sinks).enumerate() {
+            for (status, (event, before)) in states.iter().zip(&stored.events) {
+                if matches!(status, Status::Open(_)) {
+                    open.push((part, *event));
+                }
+                let now = status.stored();
+                if now != *before {
+                    changed.push((part, *event, now));
+                }
+            }
+        }
+        StoredNow { open, changed }
+    }
+
+    /// Gives up everything that waits: the delivery was refused, or its room was needed. Returns what was open, as part and event.
+    pub(super) fn discard(&self) -> Vec<(usize, usize)> {
+        let mut progress = self.lock();
+        progress.body = Body::Gone;
+        let mut open = Vec::new();
+        for (part, states) in self.parts.iter().enumerate().zip(&mut progress.states) {
+            let (number, part) = part;
+            for (status, event) in states.iter_mut().zip(&part.events) {
+                if matches!(status, Status::Open(_)) {
+                    open.push((number, *event));
+                }
+                if !matches!(status, Status::Accepted) {
+                    *status = Status::Discarded;
+                }
+            }
+        }
+        drop(progress);
+        self.changed.send_replace(());
+        open
+    }
+
+    /// Sets the state of an event. `None` if it was no longer open.
+    pub(super) fn note(&self, sink: &str, event: usize, status: Status) -> Option<Noted> {
+        let part = self.parts.iter().position(|part| part.sink == sink)?;
+        let index = self.parts.get(part)?.events.iter().position(|known| *known == event)?;
+        let mut progress = self.lock();
+        let slot = progress.states.get_mut(part)?.get_mut(index)?;
+        if !matches!(slot, Status::Open(_)) {
+            return None;
+        }
+        *slot = status;
+        let noted = Noted { stored: progress.stored, part, concluded: progress.is_concluded(), finished: progress.is_finished() };
+        drop(progress);
+        if noted.concluded {
+            self.changed.send_replace(());
+        }
+        Some(noted)
+    }
+
+    /// The events that an earlier process left open, as part, event and state.
+    pub(super) fn open(&self) -> Vec<(usize, usize, EventState)> {
+        let progress = self.lock();
+        let mut open = Vec::new();
+        for (number, (part, states)) in self.parts.iter().zip(&progress.states).enumerate() {
+            for (event, status) in part.events.iter().zip(states) {
+                if let Status::Open(state) = status {
+                    open.push((number, *event, state.clone()));
+                }
+            }
+        }
+        open
+    }
+
+    /// The dead letters, as part, event and time.
+    pub(super) fn dead_letters(&self) -> Vec<(usize, usize, Timestamp)> {
+        let progress = self.lock();
+        let mut dead = Vec::new();
+        for (number, (part, states)) in self.parts.iter().zip(&progress.states).enumerate() {
+            for (event, status) in part.events.iter().zip(states) {
+                if let Status::DeadLetter(EventState::DeadLetter { at, .. }) = status {
+                    dead.push((number, *event, *at));
+                }
+            }
+        }
+        dead
+    }
+
+    /// Makes a dead letter open again.
+    pub(super) fn reopen(&self, part: usize, event: usize) {
+        self.set(part, event, Status::Open(EventState::Pending));
+    }
+
+    /// Removes a dead letter. Returns whether nothing is left to do for the delivery.
+    pub(super) fn remove_dead_letter(&self, part: usize, event: usize) -> bool {
+        self.set(part, event, Status::Discarded);
+        self.lock().is_finished()
+    }
+
+    fn set(&self, part: usize, event: usize, new: Status) {
+        let Some(index) = self.parts.get(part).and_then(|part| part.events.iter().position(|known| *known == event)) else { return };
+        if let Some(status) = self.lock().states.get_mut(part).and_then(|states| states.get_mut(index)) {
+            *status = new;
+        }
+    }
+
+    /// Marks what is sent of the delivery from now on as sent again on request.
+    pub(super) fn mark_redelivered(&self) {
+        self.redelivered.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_redelivered(&self) -> bool {
+        self.redelivered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sequence(&self) -> Option<Sequence> {
+        self.lock().stored
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock()
+    }
+}
+
+impl Progress {
+    fn is_concluded(&self) -> bool {
+        !self.states.iter().flatten().any(|status| matches!(status, Status::Open(_)))
+    }
+
+    fn is_finished(&self) -> bool {
+        self.states.iter().flatten().all(|status| matches!(status, Status::Accepted | Status::Discarded))
+    }
+}
+
+impl Status {
+    /// The state in the record. What nobody wants any more need not be sent after a restart either.
+    pub(super) fn stored(&self) -> EventState {
+        match self {
+            Self::Open(state) | Self::DeadLetter(state) => state.clone(),
+            Self::Accepted | Self::Discarded => EventState::Accepted,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The task of one sink: sends the events of its queue until the queue is empty.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::bodies::BodyPermit;
+use super::client::SinkError;
+use super::delivery::{Body, Delivery, Noted, Payload, Status};
+use super::queue::{Attempt, Change, EventKey, Next, Parked};
+use super::{Dispatcher, LaneKey, cloud_events};
+use crate::receiver::outbox::{BodyError, DeadLetterCause, EventState};
+use crate::receiver::routes::SinkState;
+
+/// What the task of a sink does next.
+enum Step {
+    Send(EventKey, Arc<Delivery>),
+    Wait(Option<Instant>),
+    /// The queue is empty, or the receiver stops.
+    End,
+}
+
+/// What a driver does about new events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// The receiver stops, and what is pending is lost with it: one after the other is sent until one fails.
+    LastAttempts,
+    /// The receiver stops: the attempts under way may finish.
+    Ending,
+}
+
+/// The end of an attempt.
+struct Done {
+    key: EventKey,
+    delivery: Arc<Delivery>,
+    result: Result<(), Failure>,
+}
+
+/// Why an event was not accepted.
+enum Failure {
+    /// The sink did not accept it.
+    Sink(SinkError),
+    /// Nothing was sent, for this reason.
+    Held(SinkError),
+    /// The binding or the sink is gone.
+    Gone,
+    /// The record has lost its room.
+    Dropped,
+}
+
+/// A body that is being sent. What it is read from counts it as long.
+enum Sending {
+    Arrived(Arc<Payload>),
+    Read { bytes: Bytes, _permit: BodyPermit },
+}
+
+impl Sending {
+    fn bytes(&self) -> Bytes {
+        match self {
+            Self::Arrived(payload) => payload.bytes.clone(),
+            Self::Read { bytes, .. } => bytes.clone(),
+        }
+    }
+}
+
+impl Dispatcher {
+    pub(super) async fn drive(self: Arc<Self>, lane: LaneKey, wake: Arc<Notify>) {
+        let mut running = FuturesUnordered::new();
+        let mut phase = Phase::Running;
+        loop {
+            let until = match self.step(&lane, running.is_empty(), phase) {
+                Step::Send(key, delivery) => {
+                    running.push(self.attempt(&lane.1, key, delivery));
+                    continue;
+                }
+                Step::Wait(until) => until,
+                Step::End => return,
+            };
+            let pause = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(done) = running.next() => {
+                    if phase == Phase::LastAttempts && done.result.is_err() {
+                        phase = Phase::Ending;
+                    }
+                    self.conclude(&lane, done);
+                }
+                () = wake.notified() => (),
+                () = pause => (),
+                () = self.stopping.cancelled(), if phase == Phase::Running => {
+                    phase = if self.outbox.is_in_memory() { Phase::LastAttempts } else { Phase::Ending };
+                }
+            }
+        }
+    }
+
+    fn step(&self, key: &LaneKey, is_idle: bool, phase: Phase) -> Step {
+        let now = Instant::now();
+        let mut lanes = self.lanes();
+        let Some(lane) = lanes.get_mut(key) else { return Step::End };
+        let expired: Vec<_> =
+            lane.queue.expire(now).into_iter().filter_map(|change| Some((change, lane.deliveries.remove(&change.key())?))).collect();
+        let chosen = match phase {
+            Phase::Running => lane.queue.next(now),
+            Phase::LastAttempts if is_idle => lane.queue.oldest().map_or(Next::Wait(None), Next::Send),
+            Phase::LastAttempts | Phase::Ending => Next::Wait(None),
+        };
+        let step = match chosen {
+            Next::Send(event) => match lane.deliveries.get(&event) {
+                Some(delivery) => Step::Send(event, Arc::clone(delivery)),
+                None => Step::Wait(Some(now)),
+            },
+            Next::Wait(_) if is_idle && (phase != Phase::Running || lane.queue.is_empty()) => {
+                lanes.remove(key);
+                Step::End
+            }
+            Next::Wait(until) => Step::Wait(until),
+        };
+        drop(lanes);
+        for (change, delivery) in expired {
+            self.change(&key.1, change, &delivery, now);
+        }
+        step
+    }
+
+    async fn attempt(&self, sink: &str, key: EventKey, delivery: Arc<Delivery>) -> Done {
+        let sending = AssertUnwindSafe(self.send(sink, key.event, &delivery));
+        // A panic must not leave an event under way for ever.
+        let result = sending.catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(namespace = delivery.namespace, name = delivery.name, sink, "an attempt at a sink panicked");
+            Err(Failure::Sink(SinkError::Internal))
+        });
+        Done { key, delivery, result }
+    }
+
+    async fn send(&self, sink: &str, position: usize, delivery: &Arc<Delivery>) -> Result<(), Failure> {
+        // An earlier attempt at the same delivery may have succeeded.
+        if delivery.entry.has_accepted(sink, position) {
+            return Ok(());
+        }
+        let Some(event) = delivery.events.get(position) else { return Err(Failure::Gone) };
+        let sending = self.body(delivery).await?;
+        // Judged as late as possible: what it allows may have changed while the body was read.
+        let target = match self.routes.sink(&delivery.uid, sink) {
+            SinkState::At(target) => target,
+            SinkState::Gone if self.is_sure() => return Err(Failure::Gone),
+            SinkState::Held | SinkState::Gone => return Err(Failure::Held(SinkError::Held)),
+        };
+        let id = cloud_events::event_id(&delivery.id, position, delivery.events.len());
+        let headers = cloud_events::headers(&id, &delivery.source, event, delivery.at, delivery.is_redelivered());
+        let (purpose, begun) = (target.purpose, Instant::now());
+        let result = self.clients.send(target, headers, sending.bytes()).await;
+        self.metrics.attempt(purpose, result.map_or_else(SinkError::label, |()| "accepted"), begun.elapsed());
+        result.map_err(Failure::Sink)
+    }
+
+    async fn body(&self, delivery: &Delivery) -> Result<Sending, Failure> {
+        let sequence = match delivery.body() {
+            Body::Memory(payload) => return Ok(Sending::Arrived(payload)),
+            Body::Stored(sequence) => sequence,
+            Body::Gone => return Err(Failure::Dropped),
+        };
+        let length = self.outbox.body_length(sequence).ok_or(Failure::Dropped)?;
+        let permit = self.bodies.acquire(&delivery.namespace, length).await.ok_or(Failure::Held(SinkError::Internal))?;
+        match self.outbox.body(sequence).await {
+            Ok(bytes) => Ok(Sending::Read { bytes, _permit: permit }),
+            Err(BodyError::Gone) => Err(Failure::Dropped),
+            Err(BodyError::Unavailable(error)) => {
+                tracing::warn!(
+                    namespace = delivery.namespace,
+                    name = delivery.name,
+                    delivery = delivery.id,
+                    error,
+                    "delivery cannot be read"
+                );
+                Err(Failure::Held(SinkError::Outbox))
+            }
+        }
+    }
+
+    fn conclude(&self, key: &LaneKey, done: Done) {
+        let Done { key: event, delivery, result } = done;
+        let sink = &key.1;
+        let now = Instant::now();
+        if let Err(Failure::Gone) = result {
+            return self.discard_lane(key, event);
+        }
+        if let Err(Failure::Dropped) = result
+            && let Some(sequence) = delivery.sequence()
+        {
+            self.drop_stored(sequence);
+        }
+        self.note_result(sink, &delivery, &result);
+        if result.is_ok() {
+            delivery.entry.accept(sink, event.event);
+        }
+        let attempt = match result {
+            Ok(()) => Attempt::Accepted,
+            Err(Failure::Sink(SinkError::Status(413))) => Attempt::TooLarge,
+            Err(Failure::Sink(_)) => Attempt::Failed,
+            Err(Failure::Held(_) | Failure::Gone | Failure::Dropped) => Attempt::Held,
+        };
+        let mut lanes = self.lanes();
+        let Some(lane) = lanes.get_mut(key) else { return };
+        let changes = lane.queue.finish(event, attempt, now, fastrand::f64());
+        // Its room was needed while it was under way.
+        if delivery.is_concluded() && lane.queue.remove(event) {
+            lane.deliveries.remove(&event);
+        }
+        let state = lane.queue.state();
+        let changes: Vec<_> = changes
+            .into_iter()
+            .filter_map(|change| {
+                let delivery = lane.deliveries.get(&change.key()).cloned()?;
+                if !matches!(change, Change::Parked(..)) {
+                    lane.deliveries.remove(&change.key());
+                }
+                Some((change, delivery))
+            })
+            .collect();
+        drop(lanes);
+        self.evidence.sink_state(&key.0, sink, state, self.routes.clock().now());
+        for (change, delivery) in changes {
+            self.change(sink, change, &delivery, now);
+        }
+    }
+
+    /// Tells of the first failure and of the first success after failures.
+    fn note_result(&self, sink: &str, delivery: &Delivery, result: &Result<(), Failure>) {
+        let (namespace, name) = (&delivery.namespace, &delivery.name);
+        match result {
+            Ok(()) => {
+                if self.evidence.sink_accepted(&delivery.uid, sink) {
+                    tracing::info!(namespace, name, sink, "sink accepts again");
+                }
+            }
+            Err(Failure::Sink(error) | Failure::Held(error)) => {
+                if self.evidence.sink_failed(&delivery.uid, sink, self.routes.clock().now(), error.to_string()) {
+                    tracing::warn!(namespace, name, sink, %error, "sink does not accept");
+                }
+            }
+            Err(Failure::Gone | Failure::Dropped) => {}
+        }
+    }
+
+    /// Carries out what the queue decided about one event.
+    fn change(&self, sink: &str, change: Change, delivery: &Arc<Delivery>, now: Instant) {
+        let clock = self.routes.clock().now();
+        let event = change.key().event;
+        let dead = |reason| Status::DeadLetter(EventState::DeadLetter { at: clock, reason });
+        let status = match change {
+            Change::Accepted(_) => Status::Accepted,
+            Change::Superseded(_) => dead(DeadLetterCause::Superseded),
+            Change::Expired(_) => dead(DeadLetterCause::TooOld),
+            Change::Parked(_, Parked { times, due }) => {
+                let next = clock.saturating_add(due.saturating_duration_since(now)).unwrap_or(Timestamp::MAX);
+                Status::Open(EventState::Parked { attempts: times, next })
+            }
+        };
+        let Some(noted) = delivery.note(sink, event, status.clone()) else { return };
+        self.report(sink, delivery, &status, noted);
+        self.settle(delivery, &status, event, noted);
+    }
+
+    /// Reports the new state of an event: evidence, metrics and log.
+    fn report(&self, sink: &str, delivery: &Delivery, status: &Status, noted: Noted) {
+        let (namespace, name, id) = (&delivery.namespace, &delivery.name, &delivery.id);
+        if noted.stored.is_some() && !matches!(status, Status::Open(_)) {
+            self.evidence.sink_pending(&delivery.uid, sink, -1);
+        }
+        match status {
+            Status::DeadLetter(EventState::DeadLetter { reason, .. }) => {
+                self.metrics.dead_letter(*reason);
+                self.evidence.dead_letters(&delivery.uid, sink, 1);
+                tracing::warn!(namespace, name, sink, delivery = id, reason = reason.label(), "event became a dead letter");
+            }
+            Status::Open(EventState::Parked { attempts: 1, .. }) => {
+                tracing::warn!(namespace, name, sink, delivery = id, "event parked: the sink accepts others, but not this one");
+            }
+            Status::Accepted if noted.stored.is_some() => {
+                tracing::info!(namespace, name, sink, delivery = id, "pending event accepted");
+            }
+            _ => {}
+        }
+    }
+
+    /// Records the new state of an event in the outbox, and that of its delivery everywhere.
+    fn settle(&self, delivery: &Arc<Delivery>, status: &Status, event: usize, noted: Noted) {
+        if let Some(sequence) = noted.stored {
+            if noted.finished {
+                self.forget(sequence);
+            } else {
+                self.outbox.note(sequence, noted.part, event, status.stored());
+            }
+        }
+        if noted.concluded {
+            self.evidence.settled(&delivery.uid, delivery.entry.number(), delivery.at);
+            if noted.finished {
+                delivery.entry.complete();
+            } else {
+                // The provider may send again what ended as a dead letter.
+                delivery.entry.reopen();
+            }
+        }
+    }
+
+    /// Discards all events of a sink that is gone.
+    fn discard_lane(&self, key: &LaneKey, under_way: EventKey) {
+        let mut lanes = self.lanes();
+        let Some(lane) = lanes.get_mut(key) else { return };
+        drop(lane.queue.finish(under_way, Attempt::Held, Instant::now(), 0.0));
+        let events: Vec<_> = lane.queue.keys().collect();
+        let gone =
+            events.into_iter().filter(|event| lane.queue.remove(*event)).filter_map(|event| Some((event, lane.deliveries.remove(&event)?)));
+        let gone: Vec<_> = gone.collect();
+        drop(lanes);
+        let mut discarded = 0;
+        for (event, delivery) in &gone {
+            let Some(noted) = delivery.note(&key.1, event.event, Status::Discarded) else { continue };
+            discarded += 1;
+            if noted.stored.is_some() {
+                self.evidence.sink_pending(&delivery.uid, &key.1, -1);
+            }
+            self.settle(delivery, &Status::Discarded, event.event, noted);
+        }
+        if let Some((_, delivery)) = gone.first() {
+            self.metrics.discarded(discarded);
+            tracing::info!(
+                namespace = delivery.namespace,
+                name = delivery.name,
+                sink = key.1,
+                events = discarded,
+                "events discarded: the sink is gone"
+            );
+        }
+    }
+}

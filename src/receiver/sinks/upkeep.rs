@@ -1,0 +1,93 @@
+//! Looks after the stored deliveries: removes old dead letters and what belongs to bindings and sinks that are gone, and sends
+//! dead letters again on request.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::delivery::{Delivery, Status};
+use super::{Dispatcher, since, with_sink};
+use crate::receiver::outbox::EventState;
+
+/// Pause between two rounds.
+const ROUND: Duration = Duration::from_secs(5);
+
+impl Dispatcher {
+    /// Looks after the stored deliveries until the receiver stops.
+    pub(in crate::receiver) async fn look_after(self: Arc<Self>) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.stopping.run_until_cancelled(rounds.tick()).await.is_some() {
+            self.look_after_once();
+        }
+    }
+
+    pub(super) fn look_after_once(self: &Arc<Self>) {
+        let stored: Vec<_> = self.stored().values().cloned().collect();
+        let is_sure = self.is_sure();
+        for delivery in &stored {
+            self.remove_dead_letters(delivery, is_sure);
+        }
+        self.redeliver(&stored);
+    }
+
+    /// Removes the dead letters of a delivery that are too old, or whose binding or sink is gone. The attempts find the same out
+    /// about events that are open.
+    fn remove_dead_letters(&self, delivery: &Arc<Delivery>, is_sure: bool) {
+        let clock = self.routes.clock().now();
+        let sinks = self.routes.sink_names(&delivery.uid).unwrap_or_default();
+        for (part, event, at) in delivery.dead_letters() {
+            let Some(sink) = delivery.parts.get(part).map(|part| part.sink.as_str()) else { continue };
+            let is_old = since(at, clock) >= self.limits.dead;
+            if !is_old && (!is_sure || sinks.contains(sink)) {
+                continue;
+            }
+            self.evidence.dead_letters(&delivery.uid, sink, -1);
+            if delivery.remove_dead_letter(part, event)
+                && let Some(sequence) = delivery.sequence()
+            {
+                self.forget(sequence);
+            } else if let Some(sequence) = delivery.sequence() {
+                self.outbox.note(sequence, part, event, Status::Discarded.stored());
+            }
+        }
+    }
+
+    /// Sends the parked events and the dead letters of every binding again whose request was not carried out yet.
+    fn redeliver(self: &Arc<Self>, stored: &[Arc<Delivery>]) {
+        let requests = self.routes.redelivery_requests();
+        let new: HashSet<String> =
+            requests.into_iter().filter(|(uid, value)| self.evidence.begin_redelivery(uid, value)).map(|(uid, _)| uid).collect();
+        let now = Instant::now();
+        for delivery in stored.iter().filter(|delivery| new.contains(&delivery.uid)) {
+            delivery.mark_redelivered();
+            for (part, event, _) in delivery.dead_letters() {
+                with_sink(delivery, part, |sink| {
+                    delivery.reopen(part, event);
+                    self.evidence.dead_letters(&delivery.uid, sink, -1);
+                    self.evidence.sink_pending(&delivery.uid, sink, 1);
+                    if let Some(sequence) = delivery.sequence() {
+                        self.outbox.note(sequence, part, event, EventState::Pending);
+                    }
+                    self.push_stored(delivery, sink, event, &EventState::Pending, now + self.limits.attempted);
+                });
+            }
+            self.hurry(delivery, now);
+        }
+    }
+
+    /// Makes the parked events of a delivery due.
+    fn hurry(&self, delivery: &Delivery, now: Instant) {
+        let mut lanes = self.lanes();
+        for (part, event, _) in delivery.open() {
+            with_sink(delivery, part, |sink| {
+                if let Some(lane) = lanes.get_mut(&(delivery.uid.clone(), sink.to_owned())) {
+                    lane.queue.hurry_parked(delivery.key(event), now);
+                    lane.wake.notify_one();
+                }
+            });
+        }
+    }
+}
