@@ -91,7 +91,7 @@ pub trait ClientFactory: Send + Sync {
     /// Makes a client for one account. Sends nothing.
     ///
     /// # Errors
-    /// As [`Provider::connect`].
+    /// As `connect` of the [`Provider`].
     fn connect(
         &self,
         provider: &'static dyn Provider,

@@ -95,6 +95,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// Whether an event turned out not to be accepted while the delivery was in flight.
+    reopened: bool,
     /// The events that each sink has accepted, until all sinks have accepted all of theirs.
     accepted: BTreeSet<(String, usize)>,
 }
@@ -224,7 +226,7 @@ impl ContentDuplicates {
 
 impl Entry {
     fn new(number: u64) -> Self {
-        Self { number, state: Mutex::new(State { phase: Phase::New, accepted: BTreeSet::new() }) }
+        Self { number, state: Mutex::new(State { phase: Phase::New, reopened: false, accepted: BTreeSet::new() }) }
     }
 
     /// Identifies the delivery within this process.
@@ -245,6 +247,7 @@ impl Entry {
             Phase::New => {
                 let (answer, receiver) = watch::channel(None);
                 state.phase = Phase::InFlight(receiver);
+                state.reopened = false;
                 drop(state);
                 return Begin::First(Claim { entry: self, answer });
             }
@@ -268,14 +271,16 @@ impl Entry {
 
     /// Records that every sink accepted all events.
     pub(super) fn complete(&self) {
-        *self.state.lock() = State { phase: Phase::Complete, accepted: BTreeSet::new() };
+        *self.state.lock() = State { phase: Phase::Complete, reopened: false, accepted: BTreeSet::new() };
     }
 
     /// Lets the provider's next attempt be delivered: not every event was accepted. What was accepted is not sent again.
     pub(super) fn reopen(&self) {
         let mut state = self.state.lock();
-        if !matches!(state.phase, Phase::InFlight(_)) {
-            state.phase = Phase::New;
+        match state.phase {
+            Phase::InFlight(_) => state.reopened = true,
+            Phase::Pending => state.phase = Phase::New,
+            Phase::New | Phase::Complete => {}
         }
     }
 }
@@ -293,8 +298,8 @@ impl Claim {
             if !matches!(state.phase, Phase::Complete) {
                 state.phase = match answer {
                     DeliveryResult::Accepted => Phase::Complete,
-                    DeliveryResult::Pending => Phase::Pending,
-                    DeliveryResult::Unwanted | DeliveryResult::Overloaded => Phase::New,
+                    DeliveryResult::Pending if !state.reopened => Phase::Pending,
+                    DeliveryResult::Pending | DeliveryResult::Unwanted | DeliveryResult::Overloaded => Phase::New,
                 };
             }
         }

@@ -65,7 +65,8 @@ impl EvidenceStore {
         let now = self.routes.clock().now();
         let mut records = self.records.lock();
         self.forget_gone(&mut records);
-        let bindings = records.iter_mut().map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
+        let known = records.iter_mut().filter(|(uid, _)| self.routes.knows(uid));
+        let bindings = known.map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
         Evidence { bindings }
     }
 
@@ -181,7 +182,7 @@ impl EvidenceStore {
             return act(record);
         }
         // The evidence may not be read for a long time, so obsolete records are removed here too.
-        if records.len() >= self.routes.len().saturating_mul(2).max(SPARE_RECORDS) {
+        if !self.routes.is_empty() && records.len() >= self.routes.len().saturating_mul(2).max(SPARE_RECORDS) {
             self.forget_gone(&mut records);
         }
         act(records.entry(uid.to_owned()).or_default())
@@ -190,9 +191,11 @@ impl EvidenceStore {
     /// Removes the records of bindings and sinks that no longer exist. Keeps a sink as long as events are pending for it.
     fn forget_gone(&self, records: &mut HashMap<String, Record>) {
         records.retain(|uid, record| {
-            let Some(names) = self.routes.sink_names(uid) else { return false };
-            record.sinks.retain(|name, sink| sink.pending > 0 || sink.dead_letters > 0 || names.contains(name));
-            true
+            let names = self.routes.sink_names(uid);
+            // The outbox may hold events of bindings that the watches have not shown yet.
+            let is_known = |name: &String| names.as_ref().is_some_and(|names| names.contains(name));
+            record.sinks.retain(|name, sink| sink.pending > 0 || sink.dead_letters > 0 || is_known(name));
+            names.is_some() || !record.sinks.is_empty()
         });
     }
 

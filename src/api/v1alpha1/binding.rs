@@ -69,7 +69,7 @@ pub struct RepoBindingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookSpec>,
     /// Sinks to which verified events are sent, at most 8, each with a unique name. Requires `webhook` without `url`.
-    /// Forgebind answers the provider as soon as every sink has accepted the event, or the event is kept in memory for
+    /// Forgebind answers the provider as soon as every sink has accepted the event, or the event is kept in the outbox for
     /// those that have not. If empty, deliveries are verified and counted, but not sent anywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

@@ -13,7 +13,8 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause, before jitter.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
-/// The pauses after the first, the second, … attempt at an operation that may not succeed for days.
+/// The pauses after the first, the second, … attempt at an operation that may not succeed for days: the removal of leftover
+/// hooks, repairs that do not last, and the recreation of hooks that the provider disables.
 const GROWING: [SignedDuration; 6] = [
     SignedDuration::from_mins(1),
     SignedDuration::from_mins(5),

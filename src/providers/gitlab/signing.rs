@@ -14,7 +14,7 @@ use crate::protocol::secret::WebhookSecret;
 
 /// First version with signing tokens and with the fields that report whether a secret is set.
 const SIGNING: VersionNumber = (19, 0);
-const TOKEN: &str = "token";
+const TOKEN_FIELD: &str = "token";
 const SIGNING_TOKEN: &str = "signing_token";
 
 /// Known state of a server's support for signing tokens.
@@ -99,10 +99,10 @@ impl Proof {
         if let (Self::Signature, Some(signing)) = (self, signing_token(secret)) {
             document.insert(SIGNING_TOKEN.to_owned(), json!(signing.expose_secret()));
             if update {
-                document.insert(TOKEN.to_owned(), json!(""));
+                document.insert(TOKEN_FIELD.to_owned(), json!(""));
             }
         } else {
-            document.insert(TOKEN.to_owned(), json!(token.expose_secret()));
+            document.insert(TOKEN_FIELD.to_owned(), json!(token.expose_secret()));
         }
     }
 }

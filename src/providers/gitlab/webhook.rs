@@ -43,7 +43,7 @@ use crate::providers::webhook::{
 };
 use crate::text::json;
 
-const TOKEN: &str = "x-gitlab-token";
+const TOKEN_HEADER: &str = "x-gitlab-token";
 const EVENT_UUID: &str = "x-gitlab-event-uuid";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const SIGNATURE: &str = "webhook-signature";
@@ -87,7 +87,7 @@ impl Webhook for GitLabWebhook {
     }
 
     fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection> {
-        let token = only_header(headers, TOKEN);
+        let token = only_header(headers, TOKEN_HEADER);
         let signature = headers.contains_key(SIGNATURE).then(|| Signature::read(headers));
         if signature.is_none() && token == Err(Rejection::ProofMissing) {
             return Err(Rejection::ProofMissing);
@@ -127,7 +127,7 @@ impl Webhook for GitLabWebhook {
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {
-        &[TOKEN, SIGNATURE, "authorization"]
+        &[TOKEN_HEADER, SIGNATURE, "authorization"]
     }
 }
 

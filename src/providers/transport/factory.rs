@@ -52,7 +52,7 @@ pub struct ProxySettings {
 }
 
 /// How to reach one connection's provider. Contains no provider credential: that is an argument of
-/// [`connect`](crate::providers::Provider::connect).
+/// `connect`.
 #[derive(Clone, Debug)]
 pub struct TransportSettings<'a> {
     /// The kind of provider, for metrics and logs.

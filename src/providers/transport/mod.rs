@@ -1,7 +1,7 @@
 //! Sends requests to providers.
 //!
 //! A [`TransportFactory`] has everything needed to reach a provider: certificates, proxies, rate limiters, deadlines. It creates
-//! one [`Transport`] for each connection, without a credential. The provider's [`connect`](super::Provider::connect) decides how
+//! one [`Transport`] for each connection, without a credential. The provider's `connect` decides how
 //! to authenticate, gives the transport its header, and keeps the transport in its client.
 //!
 //! The layers of a call, from the outside in; each is one file:

@@ -111,6 +111,8 @@ pub(super) struct Noted {
     pub(super) concluded: bool,
     /// Nothing of it is a dead letter either.
     pub(super) finished: bool,
+    /// Every event was accepted by every sink.
+    pub(super) accepted: bool,
 }
 
 impl Delivery {
@@ -202,7 +204,8 @@ impl Delivery {
     pub(super) fn record(&self) -> Option<(Record, Bytes)> {
         let progress = self.lock();
         let Body::Memory(payload) = &progress.body else { return None };
-        if progress.is_concluded() {
+        // A dead letter is stored too: it can be sent again on request.
+        if progress.is_finished() {
             return None;
         }
         let sinks = self.parts.iter().zip(&progress.states).map(|(part, states)| SinkPart {
@@ -274,7 +277,13 @@ impl Delivery {
             return None;
         }
         *slot = status;
-        let noted = Noted { stored: progress.stored, part, concluded: progress.is_concluded(), finished: progress.is_finished() };
+        let noted = Noted {
+            stored: progress.stored,
+            part,
+            concluded: progress.is_concluded(),
+            finished: progress.is_finished(),
+            accepted: progress.is_accepted(),
+        };
         drop(progress);
         if noted.concluded {
             self.changed.send_replace(());
@@ -310,22 +319,28 @@ impl Delivery {
         dead
     }
 
-    /// Makes a dead letter open again.
-    pub(super) fn reopen(&self, part: usize, event: usize) {
-        self.set(part, event, Status::Open(EventState::Pending));
+    /// Makes a dead letter open again. Returns false if it is none any more.
+    pub(super) fn reopen(&self, part: usize, event: usize) -> bool {
+        self.replace_dead_letter(part, event, Status::Open(EventState::Pending))
     }
 
-    /// Removes a dead letter. Returns whether nothing is left to do for the delivery.
+    /// Removes a dead letter. Returns false if it is none any more.
     pub(super) fn remove_dead_letter(&self, part: usize, event: usize) -> bool {
-        self.set(part, event, Status::Discarded);
+        self.replace_dead_letter(part, event, Status::Discarded)
+    }
+
+    /// Whether nothing is left to do for the delivery.
+    pub(super) fn is_finished(&self) -> bool {
         self.lock().is_finished()
     }
 
-    fn set(&self, part: usize, event: usize, new: Status) {
-        let Some(index) = self.parts.get(part).and_then(|part| part.events.iter().position(|known| *known == event)) else { return };
-        if let Some(status) = self.lock().states.get_mut(part).and_then(|states| states.get_mut(index)) {
-            *status = new;
-        }
+    fn replace_dead_letter(&self, part: usize, event: usize, new: Status) -> bool {
+        let Some(index) = self.parts.get(part).and_then(|part| part.events.iter().position(|known| *known == event)) else { return false };
+        let mut progress = self.lock();
+        let status = progress.states.get_mut(part).and_then(|states| states.get_mut(index));
+        let Some(status) = status.filter(|status| matches!(status, Status::DeadLetter(_))) else { return false };
+        *status = new;
+        true
     }
 
     /// Marks what is sent of the delivery from now on as sent again on request.
@@ -353,6 +368,10 @@ impl Progress {
 
     fn is_finished(&self) -> bool {
         self.states.iter().flatten().all(|status| matches!(status, Status::Accepted | Status::Discarded))
+    }
+
+    fn is_accepted(&self) -> bool {
+        self.states.iter().flatten().all(|status| matches!(status, Status::Accepted))
     }
 }
 

@@ -306,7 +306,8 @@ impl Dispatcher {
         }
         if noted.concluded {
             self.evidence.settled(&delivery.uid, delivery.entry.number(), delivery.at);
-            if noted.finished {
+            // What the provider sent again meanwhile is a delivery of its own, so a redelivery does not speak for it.
+            if noted.accepted && !delivery.is_redelivered() {
                 delivery.entry.complete();
             } else {
                 // The provider may send again what ended as a dead letter.

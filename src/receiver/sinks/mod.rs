@@ -58,6 +58,9 @@ impl Default for SinkLimits {
     }
 }
 
+/// How long a stored event is attempted after a start at least, however old it is.
+const AT_LEAST: Duration = Duration::from_secs(60 * 60);
+
 /// A sink: the UID of its binding, and its name.
 type LaneKey = (String, String);
 
@@ -120,12 +123,20 @@ impl Dispatcher {
     }
 
     /// Continues with the deliveries that an earlier process stored, in their order. Call it before anything is delivered.
-    pub(super) fn resume(self: &Arc<Self>, stored: Vec<(Sequence, Record)>, dedupe: &Dedupe) {
+    pub(super) fn resume(self: &Arc<Self>, mut stored: Vec<(Sequence, Record)>, dedupe: &Dedupe) {
+        // By arrival: a delivery that waited for its sinks was stored after later ones that did not.
+        stored.sort_by_key(|(sequence, record)| (record.at, *sequence));
         let (now, clock) = (Instant::now(), self.routes.clock().now());
         for (sequence, record) in stored {
             let age = since(record.at, clock);
             let entry = dedupe.restore(&record);
-            let delivery = Delivery::stored_before(sequence, record, entry, self.next(), now + self.limits.attempted.saturating_sub(age));
+            let delivery = Delivery::stored_before(
+                sequence,
+                record,
+                entry,
+                self.next(),
+                now + self.limits.attempted.saturating_sub(age).max(AT_LEAST),
+            );
             self.stored().insert(sequence, Arc::clone(&delivery));
             for (part, _, _) in delivery.dead_letters() {
                 with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.uid, sink, 1));
@@ -224,6 +235,9 @@ impl Dispatcher {
             }
             Err(error) => {
                 tracing::warn!(namespace = delivery.namespace, name = delivery.name, delivery = delivery.id, %error, "delivery not stored");
+                for (part, _, _) in delivery.dead_letters() {
+                    with_sink(delivery, part, |sink| self.evidence.dead_letters(&delivery.uid, sink, -1));
+                }
                 self.withdraw(delivery, &delivery.discard());
                 DeliveryResult::Overloaded
             }

@@ -44,13 +44,14 @@ impl Dispatcher {
             if !is_old && (!is_sure || sinks.contains(sink)) {
                 continue;
             }
+            if !delivery.remove_dead_letter(part, event) {
+                continue;
+            }
             self.evidence.dead_letters(&delivery.uid, sink, -1);
-            if delivery.remove_dead_letter(part, event)
-                && let Some(sequence) = delivery.sequence()
-            {
-                self.forget(sequence);
-            } else if let Some(sequence) = delivery.sequence() {
-                self.outbox.note(sequence, part, event, Status::Discarded.stored());
+            match delivery.sequence() {
+                Some(sequence) if delivery.is_finished() => self.forget(sequence),
+                Some(sequence) => self.outbox.note(sequence, part, event, Status::Discarded.stored()),
+                None => {}
             }
         }
     }
@@ -65,7 +66,9 @@ impl Dispatcher {
             delivery.mark_redelivered();
             for (part, event, _) in delivery.dead_letters() {
                 with_sink(delivery, part, |sink| {
-                    delivery.reopen(part, event);
+                    if !delivery.reopen(part, event) {
+                        return;
+                    }
                     self.evidence.dead_letters(&delivery.uid, sink, -1);
                     self.evidence.sink_pending(&delivery.uid, sink, 1);
                     if let Some(sequence) = delivery.sequence() {

@@ -17,6 +17,9 @@ use crate::controllers::gate::{Grant, OwnedHooks};
 use crate::k8s::conditions::ConditionStatus;
 use crate::k8s::finalizer;
 
+/// Pause between two attempts at a removal that blocks the deletion of a binding.
+const BLOCKED_RETRY: Duration = Duration::from_secs(15);
+
 /// Whether no hook of ours is left once the plan is executed, and none is to be created. This removes a finalizer that somebody
 /// else set on a binding without hooks and without a grant at once.
 pub(super) fn is_rid_of_everything(facts: &Facts) -> bool {
@@ -112,7 +115,7 @@ pub(super) fn delete(plan: &mut Plan, facts: &Facts) {
     }
     plan.finalizer_step = if ends { FinalizerStep::RemoveAndForget } else { FinalizerStep::Keep };
     // A blocked cleanup ends at its deadline at the latest; until then it is tried again, for example during an outage.
-    let probe = after(facts.snapshot.now, Duration::from_secs(15));
+    let probe = after(facts.snapshot.now, BLOCKED_RETRY);
     let wake = blocked.map(|(_, until)| after(until, Duration::from_secs(1)).min(probe));
     plan.wake_at(wake.or_else(|| untried.then_some(probe)));
     // A cleanup that was not tried yet after a start is tried in a moment and not reported as blocked.

@@ -77,7 +77,7 @@ mod tests {
         // None of these hooks exists yet.
         assert!(said(event, 99, &theirs(0)).unwrap().contains("would have 100 hooks for Push, but the provider allows 20"));
         assert_eq!(said(repository, 88, &theirs(0)), None);
-        assert!(said(repository, 89, &theirs(0)).unwrap().contains("90 hooks, and the provider allows 100"));
+        assert!(said(repository, 89, &theirs(0)).unwrap().contains("90 hooks, but the provider allows 100"));
         assert!(said(repository, 50, &theirs(60)).unwrap().contains("would have 111 hooks"));
     }
 

@@ -38,7 +38,7 @@ impl Delivery {
     }
 
     fn with_token(self, token: &str) -> Self {
-        self.with(TOKEN, token)
+        self.with(TOKEN_HEADER, token)
     }
 
     fn signed(self, key: &[u8]) -> Self {
@@ -149,7 +149,7 @@ fn pk_10_a_users_own_secret_counts_as_a_token_only() {
     assert_eq!(delivery!("push").signed(OWN.as_bytes()).verify(&[own(OWN)]), Err(Rejection::ProofWrong));
     assert_eq!(delivery!("push").signed(&[1; 32]).with_token(OWN).verify(&[own(OWN)]), Ok(0), "somebody's signature beside it");
     let mut twice = delivery!("push").with_token(OWN);
-    twice.headers.append(TOKEN, HeaderValue::from_static(OWN));
+    twice.headers.append(TOKEN_HEADER, HeaderValue::from_static(OWN));
     assert_eq!(twice.verify(&[own(OWN)]), Err(Rejection::ProofWrong));
 }
 

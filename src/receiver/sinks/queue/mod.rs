@@ -103,6 +103,8 @@ pub(super) struct Queue {
     /// The pending ones of these.
     heads: BTreeSet<EventKey>,
     expiries: BTreeSet<(Instant, EventKey)>,
+    /// The events that failed or are parked.
+    troubled: BTreeSet<EventKey>,
     in_flight: usize,
     mode: Mode,
     /// The time and the subject of the last event that was accepted.
@@ -180,6 +182,7 @@ impl Queue {
         self.change(&subject, |queue| {
             queue.add(key, waiting);
             queue.subject(&subject).parked.insert(key);
+            queue.troubled.insert(key);
         });
     }
 
@@ -272,9 +275,7 @@ impl Queue {
         match self.mode {
             Mode::Down { .. } => SinkState::Down,
             Mode::Trial(_) => SinkState::Retrying,
-            Mode::Accepting if self.events.values().any(|waiting| waiting.failed_at.is_some() || waiting.parked.is_some()) => {
-                SinkState::Retrying
-            }
+            Mode::Accepting if !self.troubled.is_empty() => SinkState::Retrying,
             Mode::Accepting => SinkState::Accepting,
         }
     }
@@ -306,6 +307,7 @@ impl Queue {
             waiting.failing_since = waiting.failed_at.or(Some(now));
         }
         waiting.failed_at = Some(now);
+        self.troubled.insert(key);
         waiting.due = now + pause_after(waiting.failures, jitter);
         Vec::new()
     }
@@ -317,6 +319,7 @@ impl Queue {
         if let Some(waiting) = self.events.get_mut(&key) {
             waiting.failures = waiting.failures.max(1);
             (waiting.parked, waiting.due) = (Some(times), schedule.due);
+            self.troubled.insert(key);
             let subject = Arc::clone(&waiting.subject);
             let subject = self.subject(&subject);
             subject.pending.remove(&key);
@@ -455,6 +458,7 @@ impl Queue {
     }
 
     fn forget(&mut self, key: EventKey, subject: &Arc<str>) {
+        self.troubled.remove(&key);
         if let Some(waiting) = self.events.remove(&key) {
             self.expiries.remove(&(waiting.expires, key));
         }
