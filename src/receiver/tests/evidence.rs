@@ -54,6 +54,9 @@ fn a_deleted_binding_is_forgotten_when_the_evidence_is_read() {
     assert_eq!(store.records(), 1);
     routes.remove_binding("team", "shop", "uid-shop");
     assert!(store.snapshot().bindings.is_empty(), "also with events that are pending for a sink");
+    assert_eq!(store.records(), 1, "its pending events are counted until they are discarded");
+    store.sink_pending("uid-shop", "a", -1);
+    assert!(store.snapshot().bindings.is_empty());
     assert_eq!(store.records(), 0);
 }
 
