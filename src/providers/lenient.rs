@@ -55,6 +55,11 @@ pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64,
     id.as_str().parse().map_err(|_| de::Error::custom("not a whole number"))
 }
 
+/// Reads a whole number that is not negative, also from a string; null and any other text count as absent.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<Id>::deserialize(deserializer)?.and_then(|id| id.as_str().parse().ok()))
+}
+
 /// Reads a value; null becomes the default: `None`, false, or empty.
 pub(super) fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())

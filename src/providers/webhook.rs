@@ -125,6 +125,11 @@ pub struct Event {
     /// The commit that the reference points to now, or the last commit of the pull request's source branch. `None` if the
     /// provider does not report it, and for deleted references.
     pub commit: Option<String>,
+    /// The object that the reference pointed to before. `None` if the provider does not report it, for created references and
+    /// for pull requests.
+    pub before: Option<String>,
+    /// The number of the pull request within its repository. `None` for pushes and tags.
+    pub pull_request: Option<u64>,
     /// Whether the reference was created, moved or deleted; `Updated` for pull requests.
     pub change: Change,
     /// The subject and state that the event reports, if the provider also sends events for changes that are irrelevant here;
@@ -149,23 +154,26 @@ impl Event {
         Self { once: Some(StateKey { subject: subject.into(), state: state.into() }), ..self }
     }
 
-    /// Sets the commit. Ignores text that is not a commit id, and the all-zero id, which stands for no commit.
+    /// Sets the commit. Ignores text that is not an object id, and the all-zero id, which stands for no object.
     #[must_use]
     pub fn at(self, commit: Option<&str>) -> Self {
-        let is_id = |id: &str| (7..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && !is_zero(id);
-        Self { commit: commit.filter(|id| is_id(id)).map(str::to_owned), ..self }
+        Self { commit: object_id(commit), ..self }
+    }
+
+    /// Sets the object that the reference pointed to before, by the same rules.
+    #[must_use]
+    pub fn moved_from(self, before: Option<&str>) -> Self {
+        Self { before: object_id(before), ..self }
     }
 
     /// What the event is about: events of one subject reach a sink in the order of arrival.
     #[must_use]
     pub fn subject(&self) -> String {
         let reference = self.reference.as_deref().unwrap_or_default();
-        match self.kind {
-            EventKind::Push | EventKind::Tag => reference.to_owned(),
-            EventKind::PullRequest | EventKind::PullRequestMerged | EventKind::PullRequestClosed | EventKind::PullRequestComment => {
-                let subject = self.once.as_ref().map_or(reference, |once| once.subject.as_str());
-                format!("pull request {subject}")
-            }
+        match (self.kind, self.pull_request) {
+            (EventKind::Push | EventKind::Tag, _) => reference.to_owned(),
+            (_, Some(number)) => format!("pull request {number}"),
+            (_, None) => format!("pull requests to {reference}"),
         }
     }
 
@@ -199,6 +207,12 @@ impl Change {
     }
 }
 
+/// The id of an object, unless the text is none or is the all-zero id.
+fn object_id(text: Option<&str>) -> Option<String> {
+    let is_id = |id: &str| (7..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && !is_zero(id);
+    text.filter(|id| is_id(id)).map(str::to_owned)
+}
+
 fn is_zero(object: &str) -> bool {
     !object.is_empty() && object.bytes().all(|byte| byte == b'0')
 }
@@ -212,13 +226,17 @@ impl Event {
             ["refs", "tags", _, ..] => EventKind::Tag,
             _ => return None,
         };
-        Some(Self { kind, reference: Some(reference.to_owned()), commit: None, change, once: None })
+        Some(Self::new(kind, Some(reference.to_owned()), change))
     }
 
-    /// An event for a pull request with this target branch, given by its short name.
+    /// An event for the pull request of this number, with its target branch, given by its short name.
     #[must_use]
-    pub fn of_pull_request(kind: EventKind, target: Option<&str>) -> Self {
-        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), commit: None, change: Change::Updated, once: None }
+    pub fn of_pull_request(kind: EventKind, number: Option<u64>, target: Option<&str>) -> Self {
+        Self { pull_request: number, ..Self::new(kind, target.map(|name| format!("refs/heads/{name}")), Change::Updated) }
+    }
+
+    const fn new(kind: EventKind, reference: Option<String>, change: Change) -> Self {
+        Self { kind, reference, commit: None, before: None, pull_request: None, change, once: None }
     }
 }
 

@@ -1,16 +1,17 @@
 //! Detects duplicate deliveries: by their id, by the state they report if the provider repeats states, and by their content
-//! while hooks of several secret versions deliver the same events.
+//! while hooks of several secret versions deliver the same events. Decides under which id the events of a delivery are sent.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use foldhash::quality;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::envelope::Envelope;
 use super::outbox::{EventState, Record};
 use super::ttl_cache::TtlCache;
 use crate::api::v1alpha1::EventKind;
@@ -49,8 +50,9 @@ pub(super) struct Identity<'a> {
     pub(super) uid: &'a str,
     pub(super) id: &'a str,
     pub(super) secret_version: &'a str,
-    /// Whether hooks of several secret versions may deliver at present.
-    pub(super) several_secret_versions: bool,
+    /// The id that is derived from the content, while hooks of several secret versions may deliver the same events. All
+    /// receivers derive the same one, also after a restart.
+    pub(super) derived_id: Option<&'a str>,
     pub(super) events: &'a [EventKind],
     /// The reported states, if the delivery reports nothing else; otherwise empty.
     pub(super) once: &'a [&'a StateKey],
@@ -81,6 +83,8 @@ struct LastState {
 /// The deliveries with one content. The n-th one by one hook is the same event as the n-th one by any other hook.
 #[derive(Debug)]
 struct ContentDuplicates {
+    /// Number of earlier events of this content that are forgotten.
+    forgotten: usize,
     entries: Vec<Arc<Entry>>,
     counts: Vec<(String, usize)>,
 }
@@ -89,6 +93,8 @@ struct ContentDuplicates {
 #[derive(Debug)]
 pub(super) struct Entry {
     number: u64,
+    /// The id under which its events are sent, from the first attempt on.
+    event_id: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -144,23 +150,40 @@ impl Dedupe {
 
     /// Decides whether a delivery is a duplicate, and claims it if it is not.
     pub(super) fn begin(&self, identity: &Identity<'_>) -> Begin {
-        let key = (self.first.hash_one((identity.uid, identity.id)), self.second.hash_one((identity.uid, identity.id)));
+        let key = self.key(identity.uid, identity.id);
         let own = self.ids.get_or_insert_with(key, || Arc::new(Entry::new(key.0)));
         if !own.is_new() {
-            return own.claim();
+            return own.claim(identity.id);
         }
-        let chosen = if identity.once.is_empty() { self.duplicate(identity, &own) } else { self.of_same_state(identity, &own) };
+        let (mut chosen, repetition) = match identity.once {
+            [] => self.duplicate(identity, &own),
+            once => (self.of_same_state(identity.uid, once, &own), 0),
+        };
+        let id = match (identity.derived_id, repetition) {
+            (None, _) => identity.id.to_owned(),
+            (Some(derived), 0) => derived.to_owned(),
+            (Some(derived), repetition) => format!("{derived}-{}", repetition + 1),
+        };
+        if identity.derived_id.is_some() {
+            // An earlier process may have received it by the other hook.
+            chosen = self.ids.get_or_insert_with(self.key(identity.uid, &id), || chosen);
+        }
         if !Arc::ptr_eq(&chosen, &own) {
             self.ids.insert(key, chosen.clone());
         }
-        chosen.claim()
+        chosen.claim(&id)
+    }
+
+    fn key(&self, uid: &str, id: &str) -> (u64, u64) {
+        (self.first.hash_one((uid, id)), self.second.hash_one((uid, id)))
     }
 
     /// Remembers a delivery that an earlier process stored, and what its sinks have accepted.
     pub(super) fn restore(&self, record: &Record) -> Arc<Entry> {
-        let identity = (record.uid.as_str(), record.id.as_str());
-        let key = (self.first.hash_one(identity), self.second.hash_one(identity));
+        let Envelope { uid, delivery, id, events: told, .. } = &record.envelope;
+        let key = self.key(uid, delivery);
         let entry = Arc::new(Entry::new(key.0));
+        let _ = entry.event_id.set(id.clone());
         let events = record.sinks.iter().flat_map(|sink| sink.events.iter().map(|(event, state)| (&sink.name, *event, state)));
         let mut is_open = false;
         for (sink, event, state) in events {
@@ -172,18 +195,24 @@ impl Dedupe {
         }
         if is_open {
             entry.state.lock().phase = Phase::Pending;
+            // The last state that a subject reported is among those that wait: later ones wait behind it.
+            let once: Option<Vec<_>> = told.iter().map(|event| event.once.as_ref()).collect();
+            if let Some(once) = once.filter(|once| !once.is_empty()) {
+                self.of_same_state(uid, &once, &entry);
+            }
         }
         self.ids.insert(key, Arc::clone(&entry));
+        self.ids.insert(self.key(uid, id), Arc::clone(&entry));
         entry
     }
 
     /// The entry of the last delivery about the same subjects if it reported the same state, else its own entry. A state that
     /// returns after another one is delivered again.
-    fn of_same_state(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
-        let subjects: Vec<_> = identity.once.iter().map(|once| once.subject.as_str()).collect();
-        let states: Vec<_> = identity.once.iter().map(|once| once.state.as_str()).collect();
+    fn of_same_state(&self, uid: &str, once: &[&StateKey], own: &Arc<Entry>) -> Arc<Entry> {
+        let subjects: Vec<_> = once.iter().map(|once| once.subject.as_str()).collect();
+        let states: Vec<_> = once.iter().map(|once| once.state.as_str()).collect();
         let state = self.first.hash_one(states);
-        let key = (self.first.hash_one((identity.uid, &subjects)), self.second.hash_one((identity.uid, &subjects)));
+        let key = (self.first.hash_one((uid, &subjects)), self.second.hash_one((uid, &subjects)));
         let told = self.states.get_or_insert_with(key, || Arc::new(Mutex::new(LastState { state, entry: own.clone() })));
         let mut told = told.lock();
         if told.state != state {
@@ -192,21 +221,23 @@ impl Dedupe {
         told.entry.clone()
     }
 
-    /// The entry of the same event that arrived by a hook of another secret version, else its own entry.
-    fn duplicate(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
+    /// The entry of the same event that arrived by a hook of another secret version, else its own entry. With it, the number of
+    /// earlier events of the same content.
+    fn duplicate(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> (Arc<Entry>, usize) {
         let fingerprint = self.content.hash_one((identity.uid, identity.events, identity.payload));
-        let empty = || Arc::new(Mutex::new(ContentDuplicates { entries: Vec::new(), counts: Vec::new() }));
+        let empty = || Arc::new(Mutex::new(ContentDuplicates { forgotten: 0, entries: Vec::new(), counts: Vec::new() }));
         let duplicates = self.contents.get_or_insert_with((fingerprint, identity.payload.len()), empty);
-        duplicates.lock().entry_of(identity.secret_version, identity.several_secret_versions, own)
+        duplicates.lock().entry_of(identity.secret_version, identity.derived_id.is_some(), own)
     }
 }
 
 impl ContentDuplicates {
-    fn entry_of(&mut self, secret_version: &str, several_secret_versions: bool, own: &Arc<Entry>) -> Arc<Entry> {
-        if self.entries.iter().any(|entry| Arc::ptr_eq(entry, own)) {
-            return own.clone();
+    fn entry_of(&mut self, secret_version: &str, several_secret_versions: bool, own: &Arc<Entry>) -> (Arc<Entry>, usize) {
+        if let Some(position) = self.entries.iter().position(|entry| Arc::ptr_eq(entry, own)) {
+            return (own.clone(), self.forgotten + position);
         }
         if self.entries.len() >= REPETITIONS {
+            self.forgotten += self.entries.len();
             (self.entries, self.counts) = (Vec::new(), Vec::new());
         }
         let before = self.counts.iter().position(|(known, _)| known == secret_version);
@@ -217,16 +248,18 @@ impl ContentDuplicates {
             Some(known) => known.1 = count,
             None => self.counts.push((secret_version.to_owned(), count)),
         }
-        duplicate.unwrap_or_else(|| {
+        let entry = duplicate.unwrap_or_else(|| {
             self.entries.push(own.clone());
             own.clone()
-        })
+        });
+        (entry, self.forgotten + count - 1)
     }
 }
 
 impl Entry {
     fn new(number: u64) -> Self {
-        Self { number, state: Mutex::new(State { phase: Phase::New, reopened: false, accepted: BTreeSet::new() }) }
+        let state = Mutex::new(State { phase: Phase::New, reopened: false, accepted: BTreeSet::new() });
+        Self { number, event_id: OnceLock::new(), state }
     }
 
     /// Identifies the delivery within this process.
@@ -238,7 +271,13 @@ impl Entry {
         matches!(self.state.lock().phase, Phase::New)
     }
 
-    fn claim(self: Arc<Self>) -> Begin {
+    /// The id under which its events are sent. Empty before the first claim.
+    pub(super) fn event_id(&self) -> &str {
+        self.event_id.get().map_or("", String::as_str)
+    }
+
+    fn claim(self: Arc<Self>, id: &str) -> Begin {
+        let _ = self.event_id.get_or_init(|| id.to_owned());
         let mut state = self.state.lock();
         let pending = match &state.phase {
             Phase::InFlight(answer) => Earlier::Awaited(answer.clone()),
@@ -331,9 +370,11 @@ impl Earlier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::receiver::outbox::SinkPart;
 
     fn identity<'a>(id: &'a str, secret_version: &'a str, several_secret_versions: bool, payload: &'a [u8]) -> Identity<'a> {
-        Identity { uid: "uid", id, secret_version, several_secret_versions, events: &[EventKind::Push], once: &[], payload }
+        let derived_id = several_secret_versions.then(|| std::str::from_utf8(payload).unwrap());
+        Identity { uid: "uid", id, secret_version, derived_id, events: &[EventKind::Push], once: &[], payload }
     }
 
     fn first(begin: Begin) -> Claim {
@@ -426,10 +467,99 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_derived_while_several_hooks_deliver_and_stay_what_they_were() {
+        let dedupe = Dedupe::new();
+        let id_of = |id: &str, secret_version: &str, several: bool, payload: &[u8]| match dedupe.begin(&identity(
+            id,
+            secret_version,
+            several,
+            payload,
+        )) {
+            Begin::First(claim) => {
+                let id = claim.entry().event_id().to_owned();
+                claim.finish(DeliveryResult::Overloaded);
+                id
+            }
+            Begin::Duplicate(_) => "duplicate".to_owned(),
+        };
+        assert_eq!(id_of("1", "100", false, b"a"), "1");
+        assert_eq!(id_of("1", "100", true, b"a"), "1", "a sink may have accepted it under this id");
+        assert_eq!(id_of("2", "200", true, b"a"), "1", "the other hook reports the same event");
+        assert_eq!((id_of("3", "100", true, b"b"), id_of("4", "200", true, b"b")), ("b".into(), "b".into()));
+        assert_eq!((id_of("5", "100", true, b"b"), id_of("6", "200", true, b"b")), ("b-2".into(), "b-2".into()), "it happened again");
+    }
+
+    #[test]
+    fn many_repetitions_of_one_content_are_many_events() {
+        let dedupe = Dedupe::new();
+        let mut ids = BTreeSet::new();
+        for number in 0..3 * REPETITIONS {
+            let claim = first(dedupe.begin(&identity(&format!("id-{number}"), "100", true, b"push")));
+            assert!(ids.insert(claim.entry().event_id().to_owned()), "{number}");
+            claim.finish(DeliveryResult::Accepted);
+        }
+    }
+
+    #[test]
+    fn a_restart_during_a_rotation_keeps_the_id_and_knows_the_event_by_either_hook() {
+        let envelope = |delivery: &str, id: &str| Envelope {
+            uid: "uid".into(),
+            namespace: "team".into(),
+            name: "shop".into(),
+            delivery: delivery.into(),
+            id: id.into(),
+            source: "https://git.acme.io/acme/shop".into(),
+            repository_id: "7".into(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            events: Vec::new(),
+        };
+        let record = |delivery: &str, id: &str| {
+            let part = SinkPart { name: "ci".into(), events: vec![(0, EventState::Pending)], omitted: 0 };
+            Record { envelope: envelope(delivery, id), sinks: vec![part] }
+        };
+        let dedupe = Dedupe::new();
+        let restored = dedupe.restore(&record("1", "push"));
+        assert_eq!(restored.event_id(), "push");
+        assert!(is_duplicate(&dedupe.begin(&identity("1", "100", true, b"push"))), "the same delivery again");
+        assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))), "the same event by the other hook");
+        restored.reopen();
+        let claim = first(dedupe.begin(&identity("2", "200", true, b"push")));
+        assert_eq!(claim.entry().event_id(), "push", "what was sent under an id stays under it");
+    }
+
+    #[test]
+    fn a_state_that_waits_is_known_after_a_restart() {
+        let dedupe = Dedupe::new();
+        let once = StateKey { subject: "7".into(), state: "a".into() };
+        let event = crate::providers::webhook::Event::of_pull_request(EventKind::PullRequest, Some(7), None).once("7", "a");
+        let restored = |state| Record {
+            envelope: Envelope {
+                uid: "uid".into(),
+                namespace: "team".into(),
+                name: "shop".into(),
+                delivery: "1".into(),
+                id: "1".into(),
+                source: String::new(),
+                repository_id: "7".into(),
+                at: jiff::Timestamp::UNIX_EPOCH,
+                events: vec![event.clone()],
+            },
+            sinks: vec![SinkPart { name: "ci".into(), events: vec![(0, state)], omitted: 0 }],
+        };
+        let begin = |dedupe: &Dedupe| is_duplicate(&dedupe.begin(&Identity { once: &[&once], ..identity("2", "100", false, b"{}") }));
+        dedupe.restore(&restored(EventState::Pending));
+        assert!(begin(&dedupe));
+        let dedupe = Dedupe::new();
+        let dead = EventState::DeadLetter { at: jiff::Timestamp::UNIX_EPOCH, reason: crate::receiver::outbox::DeadLetterCause::TooOld };
+        dedupe.restore(&restored(dead));
+        assert!(!begin(&dedupe), "a dead letter is no duplicate");
+    }
+
+    #[test]
     fn different_event_kinds_with_the_same_content_are_not_duplicates() {
         let dedupe = Dedupe::new();
         first(dedupe.begin(&identity("1", "100", true, b"{}"))).finish(DeliveryResult::Accepted);
-        let tag = Identity { events: &[EventKind::Tag], ..identity("2", "200", true, b"{}") };
+        let tag = Identity { events: &[EventKind::Tag], derived_id: Some("tag"), ..identity("2", "200", true, b"{}") };
         assert!(!is_duplicate(&dedupe.begin(&tag)));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use ring::digest;
+
 use super::dedupe::{Begin, Dedupe, DeliveryResult, Identity};
+use super::envelope::Envelope;
 use super::evidence::{Arrival, EvidenceStore};
 use super::metrics::Metrics;
 use super::route::RepositoryMatch;
@@ -15,6 +18,10 @@ use crate::text::sanitize::is_hidden;
 
 /// Maximum length of a shown or forwarded delivery id, and of a shown reference, in characters.
 const SHOWN_LENGTH: usize = 128;
+/// Number of bytes of a digest that make an id.
+const DERIVED_LENGTH: usize = 16;
+/// Maximum number of events of one delivery for one sink.
+const EVENTS: usize = 100;
 /// Maximum number of references of one delivery that are logged.
 const SHOWN_REFS: usize = 5;
 /// Number of characters of a commit's id that are logged.
@@ -75,7 +82,7 @@ impl Delivering {
         let (id, events, refs) = match &verified.content {
             Ok(content) => {
                 let kinds = content.events.iter().map(|event| event.kind).collect();
-                (shown(&content.delivery_id), kinds, refs(&content.events))
+                (plain_id(&content.delivery_id), kinds, refs(&content.events))
             }
             Err(error) => {
                 tracing::warn!(namespace = route_config.namespace, name = route_config.name, %error, "delivery cannot be read");
@@ -115,11 +122,14 @@ impl Delivering {
             return Outcome::Ping;
         }
         let once: Option<Vec<_>> = content.events.iter().map(|event| event.once.as_ref()).collect();
+        let repository_id = route.repository_id().or(content.repository_id.as_deref()).unwrap_or_default().to_owned();
+        let several = route.several_secret_versions(&secret_version, at);
+        let derived_id = several.then(|| derived_id(&[&route_config.uid, &repository_id, &format!("{events:?}")], &payload));
         let identity = Identity {
             uid: &route_config.uid,
-            id: &content.delivery_id,
+            id,
             secret_version: &secret_version,
-            several_secret_versions: route.several_secret_versions(&secret_version, at),
+            derived_id: derived_id.as_deref(),
             events,
             once: once.as_deref().unwrap_or_default(),
             payload: &payload,
@@ -140,20 +150,18 @@ impl Delivering {
             return if wanted { Outcome::Accepted } else { Outcome::Unwanted };
         }
         self.evidence.waiting(&route_config.uid, number, at);
-        let arrived = Arrived {
+        let envelope = Envelope {
             uid: route_config.uid.clone(),
             namespace: route_config.namespace.clone(),
             name: route_config.name.clone(),
-            id: id.to_owned(),
+            delivery: id.to_owned(),
+            id: claim.entry().event_id().to_owned(),
             source: route.source(),
-            events: content.events,
+            repository_id,
             at,
-            entry: claim.entry().clone(),
-            parts,
-            payload,
-            reservation,
-            secret_version,
+            events: content.events,
         };
+        let arrived = Arrived { envelope, entry: claim.entry().clone(), parts, payload, reservation };
         let answer = self.dispatcher.deliver(arrived).await;
         claim.finish(answer);
         match answer {
@@ -167,15 +175,41 @@ impl Delivering {
 /// Assigns events to sinks. Sinks that are not served get none; the controller reports them.
 fn parts(route_config: &super::route::RouteConfig, content: &Content) -> Vec<Part> {
     let wanted: Vec<_> = content.events.iter().enumerate().filter(|(_, event)| route_config.events.contains(&event.kind)).collect();
-    let parts = route_config.sinks.iter().filter(|sink| sink.target.is_ok()).map(|sink| Part {
-        sink: sink.name.clone(),
-        events: wanted.iter().filter(|(_, event)| sink.filter.wants(event)).map(|(position, _)| *position).collect(),
+    let parts = route_config.sinks.iter().filter(|sink| sink.target.is_ok()).map(|sink| {
+        let selected = wanted.iter().filter(|(_, event)| sink.filter.wants(event)).map(|(position, _)| *position);
+        part(&sink.name, selected.collect(), content.events.len())
     });
     parts.filter(|part| !part.events.is_empty()).collect()
 }
 
-/// A text of a delivery, made safe for logs: an id comes from a header that no signature covers, a reference from anyone who
-/// may push.
+/// The events of a delivery for one sink, which selects these of all events. If they are too many, the last one says how many
+/// were omitted; it has the position after all others.
+fn part(sink: &str, mut events: Vec<usize>, all: usize) -> Part {
+    let omitted = events.len().saturating_sub(EVENTS);
+    if omitted > 0 {
+        events.truncate(EVENTS);
+        events.push(all);
+    }
+    Part { sink: sink.to_owned(), events, omitted }
+}
+
+/// The id of a delivery as it is remembered, shown and forwarded. An id that cannot be shown, which no provider sends, is
+/// replaced by its digest: it comes from a header that no signature covers.
+fn plain_id(id: &str) -> String {
+    if !id.is_empty() && shown(id) == id { id.to_owned() } else { derived_id(&[], id.as_bytes()) }
+}
+
+/// An id that is derived from these texts and this content.
+fn derived_id(texts: &[&str], content: &[u8]) -> String {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    for part in texts.iter().map(|text| text.as_bytes()).chain([content]) {
+        digest.update(&part.len().to_be_bytes());
+        digest.update(part);
+    }
+    hex::encode(digest.finish().as_ref().get(..DERIVED_LENGTH).unwrap_or_default())
+}
+
+/// A text of a delivery, made safe for logs: anyone who may push chooses a reference.
 fn shown(text: &str) -> String {
     text.chars().filter(|character| !is_hidden(*character)).take(SHOWN_LENGTH).collect()
 }
@@ -202,12 +236,32 @@ mod tests {
     use crate::providers::webhook::Change;
 
     #[test]
+    fn of_too_many_events_the_first_are_sent_and_one_says_how_many_were_omitted() {
+        assert_eq!(part("ci", (0..100).collect(), 3000), Part { sink: "ci".into(), events: (0..100).collect(), omitted: 0 });
+        let cut = part("ci", (0..3000).step_by(2).collect(), 3000);
+        assert_eq!((cut.events.len(), cut.omitted), (101, 1400));
+        assert_eq!((cut.events[99], cut.events[100]), (198, 3000));
+    }
+
+    #[test]
+    fn ids_that_cannot_be_shown_are_replaced_by_one_that_can() {
+        for plain in ["5f0a2a3c-0000-4000-8000-000000000007", "a:b", &"x".repeat(128)] {
+            assert_eq!(plain_id(plain), plain);
+        }
+        let replaced: std::collections::BTreeSet<_> =
+            ["", "a\u{200b}", "a", &"x".repeat(129), &"x".repeat(130)].into_iter().map(plain_id).collect();
+        assert_eq!(replaced.len(), 5, "they stay different");
+        assert!(replaced.iter().all(|id| (1..=32).contains(&id.len())), "{replaced:?}");
+        assert_ne!(derived_id(&["a", "b"], b"c"), derived_id(&["ab", ""], b"c"));
+    }
+
+    #[test]
     fn the_log_line_names_references_and_commits_and_has_a_limited_length() {
         let event = |reference: &str, commit| Event::of_reference(reference, Change::Updated).unwrap().at(commit);
         let push = event("refs/heads/main", Some("2b7d44102b7d44102b7d44102b7d44102b7d4410"));
         assert_eq!(refs(std::slice::from_ref(&push)), "refs/heads/main@2b7d4410");
         assert_eq!(refs(&[push, event("refs/tags/v1", None)]), "refs/heads/main@2b7d4410 refs/tags/v1");
-        assert_eq!(refs(&[Event::of_pull_request(EventKind::PullRequestComment, None)]), "-");
+        assert_eq!(refs(&[Event::of_pull_request(EventKind::PullRequestComment, Some(1), None)]), "-");
         assert_eq!(refs(&[event("refs/heads/a\nforged=1", None)]), "refs/heads/aforged=1");
         let many = vec![event(&format!("refs/heads/{}", "x".repeat(5000)), None); 3000];
         let line = refs(&many);

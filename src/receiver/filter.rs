@@ -44,7 +44,7 @@ mod tests {
     use crate::providers::webhook::Change;
 
     fn event(kind: EventKind, reference: &str) -> Event {
-        Event { kind, reference: Some(reference.into()), commit: None, change: Change::Updated, once: None }
+        Event { kind, ..Event::of_reference(reference, Change::Updated).unwrap() }
     }
 
     fn sink(value: serde_json::Value) -> SinkSpec {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn an_event_without_a_branch_passes_every_filter() {
-        let untold = Event { kind: EventKind::PullRequestComment, reference: None, commit: None, change: Change::Updated, once: None };
+        let untold = Event::of_pull_request(EventKind::PullRequestComment, Some(1), None);
         let of_binding = Filter::new(&sink(serde_json::json!({"name": "s"})), Some("main"));
         let of_sink = Filter::new(&sink(serde_json::json!({"name": "s", "branches": ["release/*"]})), None);
         assert!(of_binding.wants(&untold) && of_sink.wants(&untold));

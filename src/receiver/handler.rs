@@ -8,7 +8,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures::{FutureExt as _, poll};
 use http::header::{ALLOW, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Body;
 use tokio::time::Instant;
@@ -46,6 +46,9 @@ impl Handler {
     where
         B: Body<Data = Bytes> + Send,
     {
+        if is_probe(&request) {
+            return Ok(answer(StatusCode::OK, "ok\n"));
+        }
         let begun = Instant::now();
         let verified = AssertUnwindSafe(self.0.verifier.verify(request)).catch_unwind().await;
         let response = match verified {
@@ -105,6 +108,11 @@ impl Handler {
         };
         answer(refused.refusal.status(), text)
     }
+}
+
+/// Whether a load balancer asks if the port is served. It cannot ask the admin port, which is not public.
+fn is_probe<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) && matches!(request.uri().path(), "/" | "/healthz")
 }
 
 fn answer(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

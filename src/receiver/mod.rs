@@ -1,7 +1,7 @@
 //! Receives webhook deliveries, verifies them, and hands them to sinks.
 //!
-//! The checks are ordered by cost: limits of the connection, method and path, the table of routes, the size, the rate of the
-//! route, a proof in a header, the body and its signature, the repository, duplicates, filters, sinks. A missing secret never
+//! The checks are ordered by cost: limits of the connection, method and path, the table of routes, the size, the failed
+//! proofs of the route, a proof in a header, the body and its signature, the repository, duplicates, filters, sinks. A missing secret never
 //! means "accept".
 //!
 //! Status codes are part of the protocol, because providers act on them:
@@ -11,15 +11,19 @@
 //! | 200 | authentic, whether or not a sink selects it |
 //! | 202 | authentic, and pending for a sink: it is stored in the outbox and sent again |
 //! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
-//! | 405, 415 | not POST, a content encoding; the same for every path |
+//! | 405, 415 | not POST, a content encoding; the same for every path but the two below |
 //! | 413 | a body over the provider's limit |
 //! | 431 | a header over 16 KiB, answered by the HTTP library |
 //! | 503 with Retry-After | our own failure or doubt, or more connections of one peer than its share: never 500, 404 or 410 |
 //!
+//! GET and HEAD of `/` and `/healthz` are answered 200: load balancers ask the port that they send to.
+//!
 //! Doubt includes an unknown hook while a cluster may be in the middle of its restore.
 
+mod bytes_in_flight;
 mod dedupe;
 mod deliver;
+mod envelope;
 mod evidence;
 mod filter;
 mod handler;
@@ -52,13 +56,14 @@ pub use sinks::SinkLimits;
 
 use crate::network::NetworkPolicy;
 use crate::network::listen;
+use bytes_in_flight::BytesInFlight;
 use dedupe::Dedupe;
 use deliver::Delivering;
 use handler::Handler;
 use metrics::Metrics;
 use outbox::Outbox;
 use sinks::{Dispatcher, Parts};
-use verify::{ByteBudget, Verifier};
+use verify::Verifier;
 
 /// The settings of a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +142,7 @@ impl Receiver {
         let verifier = Verifier {
             routes: routes.clone(),
             freshness: Arc::clone(&freshness),
-            budget: ByteBudget::new(config.limits.bytes_in_flight, metrics.clone()),
+            bytes: BytesInFlight::new(config.limits.bytes_in_flight, metrics.clone()),
             body_timeout: config.limits.body,
         };
         let delivering = Delivering { dispatcher: dispatcher.clone(), dedupe, evidence: evidence.clone(), metrics: metrics.clone() };

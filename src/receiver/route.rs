@@ -6,9 +6,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::filter::Filter;
 use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, ConnectionTarget, HookTarget, WebhookSpec};
@@ -29,13 +32,13 @@ const RECENTLY: SignedDuration = SignedDuration::from_mins(5);
 /// When the status first records a secret older than this, the hook was found rather than created.
 const FIRST_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// Rate limit of one route.
+/// Limit of the failed proofs of one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Sustained deliveries per second.
+pub struct FailureLimit {
+    /// Sustained failures per second.
     pub per_second: NonZeroU32,
-    /// Maximum burst.
-    pub burst: NonZeroU32,
+    /// Failures at once.
+    pub at_once: NonZeroU32,
 }
 
 /// The facts about a binding, read from the object.
@@ -72,7 +75,6 @@ pub(super) struct RouteConfig {
 struct Known {
     id: String,
     path: String,
-    web_url: Option<String>,
 }
 
 /// One sink of a binding.
@@ -98,7 +100,9 @@ pub(super) type UserSecrets = Arc<Vec<(String, WebhookSecret)>>;
 
 /// The state that is kept when a route is rebuilt.
 struct RouteState {
-    limiter: DefaultDirectRateLimiter,
+    failures: DefaultDirectRateLimiter,
+    /// Until when no proof is computed, because too many failed.
+    closed_until: Mutex<Option<Instant>>,
     /// The newest derived secret version that verified a delivery. If it is newer than the one in the status, there is a second
     /// hook.
     newest: AtomicI64,
@@ -180,7 +184,7 @@ impl RouteConfig {
             sinks: sinks.collect::<Vec<_>>().into(),
             redelivery: redelivery(binding),
             repository: binding.spec.repository.clone(),
-            known: repository.map(|known| Known { id: known.id.clone(), path: known.path.clone(), web_url: known.web_url.clone() }),
+            known: repository.map(|known| Known { id: known.id.clone(), path: known.path.clone() }),
             behind: status.and_then(|status| status.observed_generation) != binding.metadata.generation,
             own_secret: webhook.is_some_and(|webhook| webhook.secret_ref.is_some()),
             secret_version: secret.and_then(|secret| secret.secret_version.clone()),
@@ -212,7 +216,7 @@ impl RouteConfig {
             hook: key.hook_id(ConnectedBinding::new(&self.namespace, &self.name, &place.connection)),
             connection: place.connection.clone(),
             repository: place.repository.clone(),
-            known: Some(Known { id: place.repository_id.clone(), path: place.repository.clone(), web_url: None }),
+            known: Some(Known { id: place.repository_id.clone(), path: place.repository.clone() }),
             behind: false,
             former: Vec::new(),
             ..self.clone()
@@ -285,10 +289,10 @@ impl Route {
         route_config: Arc<RouteConfig>,
         connection: Option<Arc<Connection>>,
         user_secrets: Option<UserSecrets>,
-        rate: RateLimit,
+        limit: FailureLimit,
     ) -> Self {
-        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        let state = RouteState { limiter: RateLimiter::direct(quota), newest: AtomicI64::new(0) };
+        let quota = Quota::per_second(limit.per_second).allow_burst(limit.at_once);
+        let state = RouteState { failures: RateLimiter::direct(quota), closed_until: Mutex::new(None), newest: AtomicI64::new(0) };
         Self::build(route_config, connection, user_secrets, Arc::new(state))
     }
 
@@ -365,9 +369,17 @@ impl Route {
         Some((provider.kind(), provider.webhook()))
     }
 
-    /// Counts one delivery against the rate limit. Returns whether the limit permits it.
-    pub(super) fn admits(&self) -> bool {
-        self.state.limiter.check().is_ok()
+    /// Whether so many proofs failed that none is computed for a moment. Deliveries that verify are not limited.
+    pub(super) fn has_too_many_failures(&self) -> bool {
+        self.state.closed_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Counts a failed proof.
+    pub(super) fn count_failure(&self) {
+        if let Err(exceeded) = self.state.failures.check() {
+            let now = DefaultClock::default().now();
+            *self.state.closed_until.lock() = Some(Instant::now() + exceeded.wait_time_from(now));
+        }
     }
 
     /// The secrets for deliveries to the URL of a secret version.
@@ -471,11 +483,20 @@ impl Route {
         }
     }
 
-    /// The source of this repository's events: its web URL if known, else its URL at the connection's endpoint, or just its path.
+    /// The id of the repository that the controller found.
+    pub(super) fn repository_id(&self) -> Option<&str> {
+        self.config.known.as_ref().map(|known| known.id.as_str())
+    }
+
+    /// Whether events that were received for it certainly must not be sent: it has no webhook here any more, or the connection's
+    /// own rules refuse it.
+    pub(super) fn is_over(&self) -> bool {
+        self.config.access == RouteAccess::Closed || self.is_refused()
+    }
+
+    /// The source of this repository's events: its path at the connection's own web address. An address that an answer of the
+    /// provider contained could be one of another host.
     pub(super) fn source(&self) -> String {
-        if let Some(url) = self.config.known.as_ref().and_then(|known| known.web_url.as_ref()) {
-            return url.clone();
-        }
         let known = self.config.known.as_ref().map(|known| known.path.as_str());
         let path = known.or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.config.repository);
         match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 
-use super::route::{Connection, RateLimit, Route, RouteConfig, UserSecrets};
+use super::route::{Connection, FailureLimit, Route, RouteConfig, UserSecrets};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
@@ -52,17 +52,17 @@ pub struct RoutesConfig {
     pub key_since: Option<Timestamp>,
     /// Returns the enabled providers.
     pub providers: ProviderLookup,
-    /// Rate limit of each route.
-    pub rate: RateLimit,
+    /// Limit of the failed proofs of each route.
+    pub failures: FailureLimit,
 }
 
 impl RoutesConfig {
-    /// Serves every provider of this build and any installation, with 50 deliveries a second and bursts of 200.
+    /// Serves every provider of this build and any installation, with 200 failed proofs at once and 50 a second.
     #[must_use]
     pub fn new(key: ReceiverKey, clock: SharedClock, policy: Arc<NetworkPolicy>) -> Self {
         let count = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
-        let rate = RateLimit { per_second: count(50), burst: count(200) };
-        Self { key, clock, policy, installation: None, key_since: None, providers: Arc::new(registry::provider), rate }
+        let failures = FailureLimit { per_second: count(50), at_once: count(200) };
+        Self { key, clock, policy, installation: None, key_since: None, providers: Arc::new(registry::provider), failures }
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) enum SinkState {
     At(SinkTarget),
     /// Temporarily unavailable: the route is closed, or the installation does not serve the sink.
     Held,
-    /// The binding or the sink no longer exists.
+    /// The binding or the sink no longer exists, or the binding may no longer receive anything: its events are discarded.
     Gone,
 }
 
@@ -124,7 +124,7 @@ impl Routes {
     /// Adds or updates a binding. A binding under deletion keeps its route until it no longer exists.
     pub fn apply_binding(&self, binding: &RepoBinding) {
         if let Some(route_config) = self.route_config(binding) {
-            self.0.table.write().put(route_config, self.0.config.rate);
+            self.0.table.write().put(route_config, self.0.config.failures);
         }
     }
 
@@ -204,6 +204,7 @@ impl Routes {
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
         let Some(sink) = route.config.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
         match &sink.target {
+            _ if route.is_over() => SinkState::Gone,
             // Pending events may have been received through a former connection.
             Ok(target) if route.may_send() && route.former(&table.connections).iter().all(Route::may_send) => SinkState::At(target.clone()),
             _ => SinkState::Held,
@@ -230,7 +231,7 @@ impl Routes {
 }
 
 impl Table {
-    fn put(&mut self, route_config: RouteConfig, rate: RateLimit) {
+    fn put(&mut self, route_config: RouteConfig, failures: FailureLimit) {
         let route_config = match self.by_uid.get(&route_config.uid) {
             Some(known) => Arc::new(route_config.after(&known.config)),
             None => Arc::new(route_config),
@@ -244,7 +245,7 @@ impl Table {
         let user_secrets = self.user_secrets.get(&route_config.uid).cloned();
         let route = match self.by_uid.get(&route_config.uid) {
             Some(known) => known.with(route_config, connection, user_secrets),
-            None => Route::new(route_config, connection, user_secrets, rate),
+            None => Route::new(route_config, connection, user_secrets, failures),
         };
         self.show(Arc::new(route));
     }

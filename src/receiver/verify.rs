@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use jiff::Timestamp;
 
-use super::metrics::Metrics;
+use super::bytes_in_flight::{ByteReservation, BytesInFlight};
 use super::refusal::Refusal;
 use super::route::{Route, SecretChoice};
 use super::routes::{Freshness, Routes, parse_path};
@@ -55,59 +54,11 @@ pub(super) struct VerifiedDelivery {
     pub(super) reservation: ByteReservation,
 }
 
-/// Limits the bytes of all bodies that are being received or delivered.
-#[derive(Clone)]
-pub(super) struct ByteBudget {
-    used: Arc<AtomicUsize>,
-    limit: usize,
-    metrics: Metrics,
-}
-
-/// The bytes that one request has reserved.
-pub(super) struct ByteReservation {
-    budget: ByteBudget,
-    bytes: usize,
-}
-
-impl ByteBudget {
-    pub(super) fn new(limit: usize, metrics: Metrics) -> Self {
-        Self { used: Arc::default(), limit, metrics }
-    }
-
-    fn reserve(&self) -> ByteReservation {
-        ByteReservation { budget: self.clone(), bytes: 0 }
-    }
-}
-
-impl ByteReservation {
-    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let used = self.budget.used.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.budget.metrics.bytes_in_flight(used);
-        if used > self.budget.limit { Err(Refusal::Overloaded) } else { Ok(()) }
-    }
-
-    /// Changes the reservation to this many bytes, even beyond the limit, because they are already in memory.
-    fn change_to(&mut self, bytes: usize) {
-        let used = self.budget.used.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        self.budget.used.fetch_sub(before, Ordering::AcqRel);
-        self.budget.metrics.bytes_in_flight(used.saturating_sub(before));
-    }
-}
-
-impl Drop for ByteReservation {
-    fn drop(&mut self) {
-        let before = self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.budget.metrics.bytes_in_flight(before.saturating_sub(self.bytes));
-    }
-}
-
 /// Verifies requests.
 pub(super) struct Verifier {
     pub(super) routes: Routes,
     pub(super) freshness: Arc<dyn Freshness>,
-    pub(super) budget: ByteBudget,
+    pub(super) bytes: BytesInFlight,
     pub(super) body_timeout: Duration,
 }
 
@@ -154,14 +105,14 @@ impl Verifier {
         if !oversized && declared.is_some_and(|declared| declared > rules.body_limit.saturating_add(LINGER)) {
             return Err(Refusal::TooLarge);
         }
-        if !request.route.admits() {
+        if request.route.has_too_many_failures() {
             return Err(Refusal::RateLimited);
         }
         let secrets = self.secrets(request)?;
         if rules.proof_in_header {
             request.webhook.verify(&secrets, request.headers, &[]).map_err(|rejection| request.rejected(rejection))?;
         }
-        let mut reservation = self.budget.reserve();
+        let mut reservation = self.bytes.reserve(&request.route.config.namespace);
         // A verified body is read to its end, however long it is: the sender may not see an answer in the middle of a body.
         let linger = if oversized { usize::MAX } else { LINGER };
         let reading = read(body, Bounds { declared, limit: rules.body_limit, linger }, &mut reservation);
@@ -206,6 +157,7 @@ struct UnverifiedRequest<'a> {
 impl UnverifiedRequest<'_> {
     /// A wrong proof right after a change of the secret may be caused by our own delay; a missing proof never is.
     fn rejected(&self, rejection: Rejection) -> Refusal {
+        self.route.count_failure();
         if rejection == Rejection::ProofWrong && self.route.is_recently_rotated(self.at) {
             return Refusal::SecretRecentlyRotated;
         }
@@ -247,7 +199,7 @@ where
         if !keep || length > limit {
             continue;
         }
-        reservation.grow(data.len())?;
+        reservation.grow(data.len()).map_err(|_| Refusal::Overloaded)?;
         if first.is_empty() && whole.is_empty() {
             // The usual case of a single frame needs no copy.
             first = data;

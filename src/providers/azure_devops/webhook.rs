@@ -20,8 +20,8 @@ use crate::providers::pull_request::PullRequestAction::{
     Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Reviewed, SourceMoved,
 };
 use crate::providers::pull_request::{self, ActionName};
-use crate::providers::signature;
 use crate::providers::webhook::{Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, derived_id};
+use crate::providers::{lenient, signature};
 use crate::text::json;
 
 /// The scheme before the user name and the password.
@@ -179,6 +179,8 @@ struct Resource {
     status: Option<String>,
     target_ref_name: Option<String>,
     last_merge_source_commit: Option<CommitBody>,
+    #[serde(default, deserialize_with = "lenient::number")]
+    pull_request_id: Option<u64>,
     pull_request: Option<PullRequest>,
     comment: Option<Comment>,
 }
@@ -206,6 +208,8 @@ struct ReferenceUpdate {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PullRequest {
+    #[serde(default, deserialize_with = "lenient::number")]
+    pull_request_id: Option<u64>,
     repository: Option<RepositoryBody>,
     target_ref_name: Option<String>,
     last_merge_source_commit: Option<CommitBody>,
@@ -245,7 +249,9 @@ impl Resource {
         let target = self.target_ref_name.as_deref().or_else(|| self.pull_request.as_ref()?.target_ref_name.as_deref());
         let commit = self.last_merge_source_commit.as_ref();
         let commit = commit.or_else(|| self.pull_request.as_ref()?.last_merge_source_commit.as_ref());
-        let event = Event { kind, reference: target.map(str::to_owned), commit: None, change: Change::Updated, once: None };
+        let number = self.pull_request_id.or_else(|| self.pull_request.as_ref()?.pull_request_id);
+        // The target is a full name already.
+        let event = Event { reference: target.map(str::to_owned), ..Event::of_pull_request(kind, number, None) };
         event.at(commit.and_then(|commit| commit.id.as_deref()))
     }
 }
@@ -291,7 +297,8 @@ impl Body {
         let updates = self.resource.ref_updates.as_ref().ok_or_else(|| ContentError("a push without refUpdates".into()))?;
         let read = |update: &ReferenceUpdate| {
             let change = Change::between(&update.old_object_id, &update.new_object_id);
-            Event::of_reference(&update.name, change).map(|event| event.at(Some(&update.new_object_id)))
+            Event::of_reference(&update.name, change)
+                .map(|event| event.moved_from(Some(&update.old_object_id)).at(Some(&update.new_object_id)))
         };
         Ok(updates.iter().filter_map(read).collect())
     }

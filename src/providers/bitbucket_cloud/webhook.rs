@@ -185,7 +185,8 @@ impl ChangeBody {
             _ => Change::Updated,
         };
         let commit = self.new.as_ref().and_then(|reference| reference.target.as_ref()?.hash.as_deref());
-        Event::of_reference(&name, change).map(|event| event.at(commit))
+        let before = self.old.as_ref().and_then(|reference| reference.target.as_ref()?.hash.as_deref());
+        Event::of_reference(&name, change).map(|event| event.moved_from(before).at(commit))
     }
 }
 
@@ -195,7 +196,7 @@ impl PullRequestBody {
     fn event(&self, kind: EventKind) -> Option<Event> {
         let target = self.destination.branch.as_ref().map(|branch| branch.name.as_str());
         let commit = self.source.commit.as_ref().and_then(|commit| commit.hash.as_deref());
-        let event = Event::of_pull_request(kind, target).at(commit);
+        let event = Event::of_pull_request(kind, u64::try_from(self.id).ok(), target).at(commit);
         if kind != EventKind::PullRequest {
             return Some(event);
         }

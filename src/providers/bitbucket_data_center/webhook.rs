@@ -17,10 +17,10 @@ use crate::providers::pull_request::PullRequestAction::{
     SourceMoved,
 };
 use crate::providers::pull_request::{self, ActionName};
-use crate::providers::signature;
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, delivery_id, header_text, required_header,
 };
+use crate::providers::{lenient, signature};
 use crate::text::json;
 
 const SIGNATURE: &str = "x-hub-signature";
@@ -151,6 +151,11 @@ struct ChangeBody {
 }
 
 impl ChangeBody {
+    fn event(&self) -> Option<Event> {
+        let event = Event::of_reference(&self.ref_id, self.change())?;
+        Some(event.moved_from(Some(&self.from_hash)).at(Some(&self.to_hash)))
+    }
+
     fn change(&self) -> Change {
         match self.kind.as_str() {
             "ADD" => Change::Created,
@@ -164,6 +169,8 @@ impl ChangeBody {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PullRequestBody {
+    #[serde(default, deserialize_with = "lenient::number")]
+    id: Option<u64>,
     title: Option<String>,
     description: Option<String>,
     /// Present since 8.18.
@@ -205,7 +212,7 @@ impl Body {
         let detail = if event == "pr:modified" { self.modification(request) } else { "" };
         let kind = pull_request::told_by(ACTIONS, &format!("{event}{detail}"));
         let commit = request.from_ref.as_ref().and_then(|source| source.latest_commit.as_deref());
-        Ok(kind.map(|kind| Event::of_pull_request(kind, Some(&request.target.display_id)).at(commit)).into_iter().collect())
+        Ok(kind.map(|kind| Event::of_pull_request(kind, request.id, Some(&request.target.display_id)).at(commit)).into_iter().collect())
     }
 
     /// Returns what a modification of a pull request changed, as far as [`ACTIONS`] distinguishes it. The draft mark has no
@@ -223,8 +230,7 @@ impl Body {
     /// Reads one event for each branch and tag, in the order of the push.
     fn pushed(&self) -> Result<Vec<Event>, ContentError> {
         let changes = self.changes.as_ref().ok_or_else(|| ContentError("repo:refs_changed without changes".into()))?;
-        let read = |change: &ChangeBody| Event::of_reference(&change.ref_id, change.change()).map(|event| event.at(Some(&change.to_hash)));
-        Ok(changes.iter().filter_map(read).collect())
+        Ok(changes.iter().filter_map(ChangeBody::event).collect())
     }
 }
 

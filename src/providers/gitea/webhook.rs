@@ -9,16 +9,15 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde::Deserialize;
 
-use crate::api::v1alpha1::EventKind;
 use crate::protocol::secret::WebhookSecret;
 use crate::providers::pull_request::PullRequestAction::{
     Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed, SourceMoved,
 };
 use crate::providers::pull_request::{self, ActionName, is_draft_title};
-use crate::providers::signature;
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, delivery_id, document, header_text, required_header,
 };
+use crate::providers::{lenient, signature};
 use crate::text::json;
 
 const SIGNATURE: &str = "x-gitea-signature";
@@ -113,6 +112,7 @@ struct Body {
     action: Option<String>,
     changes: Option<Changes>,
     pull_request: Option<PullRequestBody>,
+    issue: Option<IssueBody>,
     #[serde(default)]
     is_pull: bool,
 }
@@ -139,11 +139,20 @@ struct Former {
 
 #[derive(Deserialize)]
 struct PullRequestBody {
+    #[serde(default, deserialize_with = "lenient::number")]
+    number: Option<u64>,
     title: Option<String>,
     #[serde(default)]
     merged: bool,
     base: Option<EndBody>,
     head: Option<EndBody>,
+}
+
+/// The pull request that a general comment is about, as an issue.
+#[derive(Deserialize)]
+struct IssueBody {
+    #[serde(default, deserialize_with = "lenient::number")]
+    number: Option<u64>,
 }
 
 /// The source or the target of a pull request.
@@ -178,13 +187,13 @@ impl Body {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
         };
-        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.at(Some(after))))
+        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.moved_from(Some(before)).at(Some(after))))
     }
 
     fn deleted_branch(&self) -> Result<Event, ContentError> {
         let name = self.reference.as_deref().ok_or_else(|| ContentError("a deletion without ref".into()))?;
         let reference = if name.starts_with("refs/heads/") { name.to_owned() } else { format!("refs/heads/{name}") };
-        Ok(Event { kind: EventKind::Push, reference: Some(reference), commit: None, change: Change::Deleted, once: None })
+        Event::of_reference(&reference, Change::Deleted).ok_or_else(|| ContentError("a deletion without a branch".into()))
     }
 
     /// In some versions a general comment on a pull request does not state the target branch.
@@ -192,7 +201,8 @@ impl Body {
         let kind = pull_request::told_by(ACTIONS, &self.action_name(event_type)?)?;
         let request = self.pull_request.as_ref();
         let target = request.and_then(|request| Some(request.base.as_ref()?.name.as_str()));
-        Some(Event::of_pull_request(kind, target).at(request.and_then(|request| request.head.as_ref()?.sha.as_deref())))
+        let number = request.and_then(|request| request.number).or_else(|| self.issue.as_ref()?.number);
+        Some(Event::of_pull_request(kind, number, target).at(request.and_then(|request| request.head.as_ref()?.sha.as_deref())))
     }
 
     /// Name of the action in [`ACTIONS`].

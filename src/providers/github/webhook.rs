@@ -14,10 +14,10 @@ use crate::providers::pull_request::PullRequestAction::{
     SourceMoved,
 };
 use crate::providers::pull_request::{self, ActionName};
-use crate::providers::signature;
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, delivery_id, document, required_header,
 };
+use crate::providers::{lenient, signature};
 use crate::text::json;
 
 const SIGNATURE: &str = "x-hub-signature-256";
@@ -136,6 +136,8 @@ struct Changes {
 
 #[derive(Deserialize)]
 struct PullRequestBody {
+    #[serde(default, deserialize_with = "lenient::number")]
+    number: Option<u64>,
     #[serde(default)]
     merged: bool,
     base: Option<EndBody>,
@@ -167,6 +169,8 @@ impl ReviewBody {
 /// A pull request is also an issue, which is marked as such by this field.
 #[derive(Deserialize)]
 struct IssueBody {
+    #[serde(default, deserialize_with = "lenient::number")]
+    number: Option<u64>,
     pull_request: Option<IgnoredAny>,
 }
 
@@ -184,7 +188,7 @@ impl Body {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
         };
-        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.at(Some(after))))
+        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.moved_from(Some(before)).at(Some(after))))
     }
 
     /// A general comment on a pull request states neither the target branch nor a commit. All other events state both.
@@ -192,7 +196,8 @@ impl Body {
         let kind = pull_request::told_by(ACTIONS, &self.action_name(event)?)?;
         let target = self.pull_request.as_ref().and_then(|request| request.base.as_ref()).map(|base| base.name.as_str());
         let commit = self.pull_request.as_ref().and_then(|request| request.head.as_ref()?.sha.as_deref());
-        Some(Event::of_pull_request(kind, target).at(commit))
+        let number = self.pull_request.as_ref().and_then(|request| request.number).or_else(|| self.issue.as_ref()?.number);
+        Some(Event::of_pull_request(kind, number, target).at(commit))
     }
 
     /// Name of the action in [`ACTIONS`].

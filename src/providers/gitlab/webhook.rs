@@ -32,6 +32,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::protocol::secret::WebhookSecret;
+use crate::providers::lenient;
 use crate::providers::pull_request::PullRequestAction::{
     Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed,
     SourceMoved,
@@ -203,6 +204,9 @@ struct Project {
 /// Attributes of a merge request or a comment.
 #[derive(Deserialize)]
 struct Attributes {
+    /// Number of the merge request; absent for a comment.
+    #[serde(default, deserialize_with = "lenient::number")]
+    iid: Option<u64>,
     action: Option<String>,
     state: Option<String>,
     /// The previous commit, present if an update added commits.
@@ -236,6 +240,8 @@ struct Changed<T> {
 /// The merge request that a comment is about.
 #[derive(Deserialize)]
 struct MergeRequest {
+    #[serde(default, deserialize_with = "lenient::number")]
+    iid: Option<u64>,
     target_branch: Option<String>,
     target_project_id: Option<i64>,
     last_commit: Option<Commit>,
@@ -287,7 +293,7 @@ impl Body {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
         };
-        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.at(Some(after))))
+        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.moved_from(Some(before)).at(Some(after))))
     }
 
     fn merge_request(&self) -> Result<Option<Event>, ContentError> {
@@ -296,7 +302,7 @@ impl Body {
         let detail = if action == "update" { self.update(attributes) } else { "" };
         let kind = pull_request::told_by(ACTIONS, &format!("merge_request {action}{detail}"));
         let commit = attributes.last_commit.as_ref().and_then(|commit| commit.id.as_deref());
-        Ok(kind.map(|kind| Event::of_pull_request(kind, attributes.target_branch.as_deref()).at(commit)))
+        Ok(kind.map(|kind| Event::of_pull_request(kind, attributes.iid, attributes.target_branch.as_deref()).at(commit)))
     }
 
     /// Returns what an update of a merge request changed, as far as [`ACTIONS`] distinguishes it.
@@ -323,7 +329,7 @@ impl Body {
         let request = self.merge_request.as_ref();
         let target = request.and_then(|request| request.target_branch.as_deref());
         let commit = request.and_then(|request| request.last_commit.as_ref()?.id.as_deref());
-        Some(Event::of_pull_request(kind, target).at(commit))
+        Some(Event::of_pull_request(kind, request.and_then(|request| request.iid), target).at(commit))
     }
 }
 

@@ -83,7 +83,7 @@ fn a_push_tells_the_commit_that_its_branch_points_to_now() {
         let event = read(provider, &headers, &body).events.remove(0);
         assert_eq!((event.reference.as_deref(), event.commit.as_deref()), (Some("refs/heads/main"), Some(PUSHED)), "{provider}");
     }
-    let event = || Event::of_pull_request(EventKind::PullRequest, None);
+    let event = || Event::of_pull_request(EventKind::PullRequest, Some(1), None);
     for none in ["", "0000000000000000000000000000000000000000", "abc", "2b7d4410\nforged", &"a".repeat(65)] {
         assert_eq!(event().at(Some(none)).commit, None, "{none:?}");
     }
@@ -114,5 +114,92 @@ fn df_20_an_unreadable_delivery_is_told_without_a_word_of_its_body_at_every_prov
         let verified = Verified::new(&headers, Cow::Borrowed(text.as_bytes()), 0);
         let error = registry::provider(kind).unwrap().webhook().read(&verified).unwrap_err().to_string();
         assert!(error.contains(" at line 1 column "), "{kind}: {error}");
+    }
+}
+
+/// An opened pull request of this number, and a general comment on it, as each provider sends them.
+fn about_pull_request(provider: ProviderKind, number: &Value) -> Vec<(&'static [(&'static str, &'static str)], Value)> {
+    let ends = |target: &str| json!({"base": {"ref": target}, "head": {"ref": "fix"}, "number": number});
+    match provider {
+        ProviderKind::GitHub => vec![
+            (&[("x-github-event", "pull_request")], json!({"action": "opened", "pull_request": ends("main")})),
+            (&[("x-github-event", "issue_comment")], json!({"action": "created", "issue": {"number": number, "pull_request": {}}})),
+            (&[("x-github-event", "pull_request_review_comment")], json!({"action": "created", "pull_request": ends("main")})),
+        ],
+        ProviderKind::Gitea => vec![
+            (&[("x-gitea-event", "pull_request")], json!({"action": "opened", "number": number, "pull_request": ends("main")})),
+            (&[("x-gitea-event", "issue_comment")], json!({"action": "created", "is_pull": true, "issue": {"number": number}})),
+        ],
+        ProviderKind::GitLab => vec![
+            (&[], json!({"object_kind": "merge_request", "object_attributes": {"iid": number, "action": "open", "target_branch": "main"}})),
+            (
+                &[],
+                json!({
+                    "object_kind": "note", "object_attributes": {"noteable_type": "MergeRequest"},
+                    "merge_request": {"iid": number, "target_branch": "main"},
+                }),
+            ),
+        ],
+        ProviderKind::BitbucketCloud => {
+            let request = json!({"pullrequest": {
+                "id": number, "state": "OPEN", "source": {"branch": {"name": "fix"}}, "destination": {"branch": {"name": "main"}},
+            }});
+            vec![(&[("x-event-key", "pullrequest:created")], request.clone()), (&[("x-event-key", "pullrequest:comment_created")], request)]
+        }
+        ProviderKind::BitbucketDataCenter => {
+            let request = json!({"pullRequest": {"id": number, "toRef": {"displayId": "main", "repository": {"id": 7}}}});
+            vec![(&[("x-event-key", "pr:opened")], request.clone()), (&[("x-event-key", "pr:comment:added")], request)]
+        }
+        ProviderKind::AzureDevOps => vec![
+            (
+                &[],
+                json!({
+                    "eventType": "git.pullrequest.created", "subscriptionId": "s",
+                    "resource": {"pullRequestId": number, "targetRefName": "refs/heads/main"},
+                }),
+            ),
+            (
+                &[],
+                json!({
+                    "eventType": "ms.vss-code.git-pullrequest-comment-event", "subscriptionId": "s",
+                    "resource": {"comment": {}, "pullRequest": {"pullRequestId": number, "targetRefName": "refs/heads/main"}},
+                }),
+            ),
+        ],
+    }
+}
+
+#[test]
+fn two_pull_requests_to_one_branch_are_two_subjects_and_the_events_of_one_are_one() {
+    for provider in ProviderKind::ALL {
+        let subjects = |number: &Value| {
+            let read = |(headers, body): (&[(&'static str, &str)], Value)| {
+                let pairs = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
+                let event = read(provider, &pairs.collect(), &body).events.remove(0);
+                (event.pull_request, event.subject())
+            };
+            about_pull_request(provider, number).into_iter().map(read).collect::<Vec<_>>()
+        };
+        for (number, subject) in subjects(&json!(7)) {
+            assert_eq!((number, subject.as_str()), (Some(7), "pull request 7"), "{provider}");
+        }
+        for (number, subject) in subjects(&json!(8)) {
+            assert_eq!((number, subject.as_str()), (Some(8), "pull request 8"), "{provider}");
+        }
+    }
+    let without = Event::of_pull_request(EventKind::PullRequestComment, None, Some("main"));
+    assert_eq!(without.subject(), "pull requests to refs/heads/main");
+}
+
+#[test]
+fn a_push_tells_the_object_that_its_reference_pointed_to_before() {
+    for provider in ProviderKind::ALL {
+        let (headers, body) = push(provider);
+        let event = read(provider, &headers, &body).events.remove(0);
+        let expected = body.to_string();
+        let before = event.before.unwrap_or_else(|| panic!("{provider}: {expected}"));
+        assert!(expected.contains(&before) && before != PUSHED, "{provider}: {before}");
+        let created: Value = serde_json::from_str(&expected.replace(&before, &"0".repeat(40))).unwrap();
+        assert_eq!(read(provider, &headers, &created).events.remove(0).before, None, "{provider}: nothing was there before");
     }
 }

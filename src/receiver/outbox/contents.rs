@@ -251,8 +251,8 @@ impl Contents {
 /// What a record asks for.
 pub(super) fn claim(record: &Record, body: u64) -> Claim {
     Claim {
-        uid: Arc::from(record.uid.as_str()),
-        namespace: Arc::from(record.namespace.as_str()),
+        uid: Arc::from(record.envelope.uid.as_str()),
+        namespace: Arc::from(record.envelope.namespace.as_str()),
         cost: record.cost(body),
         body,
         open: record.open_events(),

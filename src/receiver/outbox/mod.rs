@@ -124,7 +124,7 @@ pub(super) enum BodyError {
     Unavailable(String),
 }
 
-/// The state of an outbox, for metrics, readiness and the hand-over.
+/// The state of an outbox, for metrics and readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OutboxState {
     /// Whether records are stored where the settings say.
@@ -189,7 +189,7 @@ impl Outbox {
     /// Between the answer and the caller's own bookkeeping, another `keep` may report the record as dropped. Its body is then
     /// [`BodyError::Gone`].
     pub(super) async fn keep(&self, record: Record, body: Bytes) -> Kept {
-        let uid: Arc<str> = Arc::from(record.uid.as_str());
+        let uid: Arc<str> = Arc::from(record.envelope.uid.as_str());
         let admission = self.shared.lock().admit(record, body);
         let mut dropped = admission.dropped;
         let (sequence, answered) = match admission.result {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::providers::webhook::Event;
+use crate::receiver::envelope::Envelope;
 
 /// Identifies a stored delivery. Ascends in the order of arrival, also over restarts.
 pub(in crate::receiver) type Sequence = u64;
@@ -14,28 +15,14 @@ pub(in crate::receiver) type Sequence = u64;
 /// (about 1 KiB). It also bounds the number of records, whatever their size: 65,536 in 1 GiB, and 4,096 in the 64 MiB of a
 /// binding. A receiver with a full outbox of empty bodies thus needs less than 100 MiB for all of them.
 pub(super) const OVERHEAD: u64 = 16 * 1024;
-/// What an event costs beyond its texts, and what its state at a sink costs.
-const EVENT_OVERHEAD: u64 = 64;
+/// What an event costs beyond its texts, and what its state at a sink costs with its place in the queue.
+const EVENT_OVERHEAD: u64 = 256;
 
 /// A stored delivery: all that is needed to send its events again, except the body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::receiver) struct Record {
-    /// The UID of the binding.
-    pub(in crate::receiver) uid: String,
-    /// The namespace of the binding.
-    pub(in crate::receiver) namespace: String,
-    /// The name of the binding.
-    pub(in crate::receiver) name: String,
-    /// The id of the delivery.
-    pub(in crate::receiver) id: String,
-    /// The version of the secret that proved the delivery.
-    pub(in crate::receiver) secret_version: String,
-    /// The `CloudEvents` source.
-    pub(in crate::receiver) source: String,
-    /// The time of arrival.
-    pub(in crate::receiver) at: Timestamp,
-    /// The events of the delivery.
-    pub(in crate::receiver) events: Vec<Event>,
+    /// What is the same for every sink.
+    pub(in crate::receiver) envelope: Envelope,
     /// The sinks that did not accept all of their events at once.
     pub(in crate::receiver) sinks: Vec<SinkPart>,
 }
@@ -45,8 +32,11 @@ pub(in crate::receiver) struct Record {
 pub(in crate::receiver) struct SinkPart {
     /// The name of the sink.
     pub(in crate::receiver) name: String,
-    /// Positions in [`Record::events`], ascending, with the state of each.
+    /// Positions in [`Envelope::events`], ascending, with the state of each. The position after the last stands for the event that
+    /// says how many were omitted.
     pub(in crate::receiver) events: Vec<(usize, EventState)>,
+    /// Number of events that the sink does not get because the delivery has too many.
+    pub(in crate::receiver) omitted: usize,
 }
 
 /// The state of an event at one sink.
@@ -102,15 +92,16 @@ impl Record {
     /// What the record and its body cost of the limits. It does not change with the states.
     pub(super) fn cost(&self, body: u64) -> u64 {
         let length = |text: &str| text.len() as u64;
-        let texts = [&self.uid, &self.namespace, &self.name, &self.id, &self.secret_version, &self.source];
+        let Envelope { uid, namespace, name, delivery, id, source, repository_id, at: _, events } = &self.envelope;
+        let texts = [uid, namespace, name, delivery, id, source, repository_id];
         let optional = |text: &Option<String>| text.as_deref().map_or(0, length);
         let event = |event: &Event| {
             let once = event.once.as_ref().map_or(0, |once| length(&once.subject) + length(&once.state));
-            EVENT_OVERHEAD + optional(&event.reference) + optional(&event.commit) + once
+            EVENT_OVERHEAD + optional(&event.reference) + optional(&event.commit) + optional(&event.before) + once
         };
         let sink = |sink: &SinkPart| length(&sink.name) + EVENT_OVERHEAD * sink.events.len() as u64;
         let content = texts.into_iter().map(|text| length(text)).sum::<u64>()
-            + self.events.iter().map(event).sum::<u64>()
+            + events.iter().map(event).sum::<u64>()
             + self.sinks.iter().map(sink).sum::<u64>();
         OVERHEAD.saturating_add(content).saturating_add(body)
     }

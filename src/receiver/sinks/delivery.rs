@@ -1,7 +1,7 @@
 //! A delivery on its way to its sinks: its content, and the state of each of its events at each sink.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,21 +10,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::queue::EventKey;
-use crate::providers::webhook::Event;
+use crate::receiver::bytes_in_flight::ByteReservation;
 use crate::receiver::dedupe::Entry;
+use crate::receiver::envelope::Envelope;
 use crate::receiver::outbox::{EventState, Record, Sequence, SinkPart};
-use crate::receiver::verify::ByteReservation;
 
-/// The content of a delivery, which is the same for every sink.
+/// A delivery and what became of it so far.
 pub(in crate::receiver) struct Delivery {
-    pub(in crate::receiver) uid: String,
-    pub(in crate::receiver) namespace: String,
-    pub(in crate::receiver) name: String,
-    pub(in crate::receiver) id: String,
-    pub(in crate::receiver) secret_version: String,
-    pub(in crate::receiver) source: String,
-    pub(in crate::receiver) events: Vec<Event>,
-    pub(in crate::receiver) at: Timestamp,
+    pub(in crate::receiver) envelope: Envelope,
     /// Its position in the order of arrival, within this process.
     pub(super) order: u64,
     /// When its events become dead letters.
@@ -32,28 +25,23 @@ pub(in crate::receiver) struct Delivery {
     pub(in crate::receiver) entry: Arc<Entry>,
     /// The sinks that get an event of it.
     pub(super) parts: Vec<Part>,
-    redelivered: AtomicBool,
     progress: Mutex<Progress>,
     changed: watch::Sender<()>,
 }
 
-/// The events of a delivery for one sink, as positions in [`Delivery::events`].
+/// The events of a delivery for one sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::receiver) struct Part {
     pub(in crate::receiver) sink: String,
+    /// Positions in [`Envelope::events`], and the position after the last for the event that says how many were omitted.
     pub(in crate::receiver) events: Vec<usize>,
+    /// Number of events that the sink does not get because the delivery has too many.
+    pub(in crate::receiver) omitted: usize,
 }
 
-/// The content that a delivery arrives with.
+/// A delivery that has arrived.
 pub(in crate::receiver) struct Arrived {
-    pub(in crate::receiver) uid: String,
-    pub(in crate::receiver) namespace: String,
-    pub(in crate::receiver) name: String,
-    pub(in crate::receiver) id: String,
-    pub(in crate::receiver) secret_version: String,
-    pub(in crate::receiver) source: String,
-    pub(in crate::receiver) events: Vec<Event>,
-    pub(in crate::receiver) at: Timestamp,
+    pub(in crate::receiver) envelope: Envelope,
     pub(in crate::receiver) entry: Arc<Entry>,
     pub(in crate::receiver) parts: Vec<Part>,
     pub(in crate::receiver) payload: Bytes,
@@ -80,6 +68,8 @@ struct Progress {
     stored: Option<Sequence>,
     /// For each part, the state of each of its events.
     states: Vec<Vec<Status>>,
+    /// The events that are sent again on request, as part and event.
+    redelivered: BTreeSet<(usize, usize)>,
 }
 
 /// The state of an event at one sink.
@@ -100,6 +90,14 @@ pub(super) struct StoredNow {
     pub(super) changed: Vec<(usize, usize, EventState)>,
 }
 
+/// What a delivery says when it is given up.
+pub(super) struct GivenUp {
+    /// The events that were open, as part and event.
+    pub(super) open: Vec<(usize, usize)>,
+    /// Whether they counted as pending.
+    pub(super) was_stored: bool,
+}
+
 /// What follows from a new state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Noted {
@@ -117,70 +115,34 @@ pub(super) struct Noted {
 
 impl Delivery {
     pub(super) fn new(arrived: Arrived, order: u64, expires: Instant) -> Arc<Self> {
-        let Arrived { uid, namespace, name, id, secret_version, source, events, at, entry, parts, payload, reservation } = arrived;
+        let Arrived { envelope, entry, parts, payload, reservation } = arrived;
         let body = Body::Memory(Arc::new(Payload { bytes: payload, _reservation: reservation }));
         let states = parts.iter().map(|part| vec![Status::Open(EventState::Pending); part.events.len()]).collect();
-        let progress = Mutex::new(Progress { body, stored: None, states });
-        let changed = watch::Sender::new(());
-        Arc::new(Self {
-            uid,
-            namespace,
-            name,
-            id,
-            secret_version,
-            source,
-            events,
-            at,
-            order,
-            expires,
-            entry,
-            parts,
-            redelivered: AtomicBool::new(false),
-            progress,
-            changed,
-        })
+        let progress = Mutex::new(Progress { body, stored: None, states, redelivered: BTreeSet::new() });
+        Arc::new(Self { envelope, order, expires, entry, parts, progress, changed: watch::Sender::new(()) })
     }
 
     /// A delivery that an earlier process stored.
     pub(super) fn stored_before(sequence: Sequence, record: Record, entry: Arc<Entry>, order: u64, expires: Instant) -> Arc<Self> {
-        let Record { uid, namespace, name, id, secret_version, source, at, events, sinks } = record;
+        let Record { envelope, sinks } = record;
         let read = |(_, state): &(usize, EventState)| match state {
             EventState::Accepted => Status::Accepted,
             EventState::DeadLetter { .. } => Status::DeadLetter(state.clone()),
             EventState::Pending | EventState::Parked { .. } => Status::Open(state.clone()),
         };
         let states = sinks.iter().map(|part| part.events.iter().map(read).collect()).collect();
-        let parts =
-            sinks.into_iter().map(|part| Part { sink: part.name, events: part.events.into_iter().map(|(event, _)| event).collect() });
-        let parts = parts.collect();
-        let progress = Mutex::new(Progress { body: Body::Stored(sequence), stored: Some(sequence), states });
-        let changed = watch::Sender::new(());
-        Arc::new(Self {
-            uid,
-            namespace,
-            name,
-            id,
-            secret_version,
-            source,
-            events,
-            at,
-            order,
-            expires,
-            entry,
-            parts,
-            redelivered: AtomicBool::new(false),
-            progress,
-            changed,
-        })
+        let part = |SinkPart { name, events, omitted }| {
+            let events = events.into_iter().map(|(event, _)| event).collect();
+            Part { sink: name, events, omitted }
+        };
+        let parts = sinks.into_iter().map(part).collect();
+        let body = Body::Stored(sequence);
+        let progress = Mutex::new(Progress { body, stored: Some(sequence), states, redelivered: BTreeSet::new() });
+        Arc::new(Self { envelope, order, expires, entry, parts, progress, changed: watch::Sender::new(()) })
     }
 
     pub(super) const fn key(&self, event: usize) -> EventKey {
         EventKey { delivery: self.order, event }
-    }
-
-    /// What has to be kept in the order of arrival at a sink.
-    pub(super) fn subject(&self, event: usize) -> String {
-        self.events.get(event).map(Event::subject).unwrap_or_default()
     }
 
     pub(super) fn body(&self) -> Body {
@@ -210,19 +172,10 @@ impl Delivery {
         }
         let sinks = self.parts.iter().zip(&progress.states).map(|(part, states)| SinkPart {
             name: part.sink.clone(),
+            omitted: part.omitted,
             events: part.events.iter().copied().zip(states.iter().map(Status::stored)).collect(),
         });
-        let record = Record {
-            uid: self.uid.clone(),
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            id: self.id.clone(),
-            secret_version: self.secret_version.clone(),
-            source: self.source.clone(),
-            at: self.at,
-            events: self.events.clone(),
-            sinks: sinks.collect(),
-        };
+        let record = Record { envelope: self.envelope.clone(), sinks: sinks.collect() };
         Some((record, payload.bytes.clone()))
     }
 
@@ -246,10 +199,11 @@ impl Delivery {
         StoredNow { open, changed }
     }
 
-    /// Gives up everything that waits: the delivery was refused, or its room was needed. Returns what was open, as part and event.
-    pub(super) fn discard(&self) -> Vec<(usize, usize)> {
+    /// Gives up everything that waits: the delivery was refused, or its room was needed.
+    pub(super) fn discard(&self) -> GivenUp {
         let mut progress = self.lock();
         progress.body = Body::Gone;
+        let was_stored = progress.stored.is_some();
         let mut open = Vec::new();
         for (part, states) in self.parts.iter().enumerate().zip(&mut progress.states) {
             let (number, part) = part;
@@ -264,7 +218,7 @@ impl Delivery {
         }
         drop(progress);
         self.changed.send_replace(());
-        open
+        GivenUp { open, was_stored }
     }
 
     /// Sets the state of an event. `None` if it was no longer open.
@@ -319,9 +273,13 @@ impl Delivery {
         dead
     }
 
-    /// Makes a dead letter open again. Returns false if it is none any more.
+    /// Makes a dead letter open again, to be sent again on request. Returns false if it is none any more.
     pub(super) fn reopen(&self, part: usize, event: usize) -> bool {
-        self.replace_dead_letter(part, event, Status::Open(EventState::Pending))
+        let reopened = self.replace_dead_letter(part, event, Status::Open(EventState::Pending));
+        if reopened {
+            self.mark_redelivered(part, event);
+        }
+        reopened
     }
 
     /// Removes a dead letter. Returns false if it is none any more.
@@ -343,13 +301,25 @@ impl Delivery {
         true
     }
 
-    /// Marks what is sent of the delivery from now on as sent again on request.
-    pub(super) fn mark_redelivered(&self) {
-        self.redelivered.store(true, Ordering::Relaxed);
+    /// Marks an event as sent again on request.
+    pub(super) fn mark_redelivered(&self, part: usize, event: usize) {
+        self.lock().redelivered.insert((part, event));
     }
 
-    pub(super) fn is_redelivered(&self) -> bool {
-        self.redelivered.load(Ordering::Relaxed)
+    /// Whether an event is sent to a sink again on request.
+    pub(super) fn is_redelivered(&self, sink: &str, event: usize) -> bool {
+        let part = self.parts.iter().position(|part| part.sink == sink);
+        part.is_some_and(|part| self.lock().redelivered.contains(&(part, event)))
+    }
+
+    /// Whether any event of it is.
+    pub(super) fn has_redelivered(&self) -> bool {
+        !self.lock().redelivered.is_empty()
+    }
+
+    /// Number of events that a sink does not get.
+    pub(super) fn omitted(&self, sink: &str) -> usize {
+        self.parts.iter().find(|part| part.sink == sink).map_or(0, |part| part.omitted)
     }
 
     pub(super) fn sequence(&self) -> Option<Sequence> {

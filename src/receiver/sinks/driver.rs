@@ -40,7 +40,15 @@ enum Phase {
 struct Done {
     key: EventKey,
     delivery: Arc<Delivery>,
-    result: Result<(), Failure>,
+    result: Result<Success, Failure>,
+}
+
+/// How the sink accepted an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Success {
+    Accepted,
+    /// It had accepted it in an earlier attempt of the provider, so nothing was sent.
+    Earlier,
 }
 
 /// Why an event was not accepted.
@@ -59,13 +67,14 @@ enum Failure {
 enum Sending {
     Arrived(Arc<Payload>),
     Read { bytes: Bytes, _permit: BodyPermit },
+    Own(Bytes),
 }
 
 impl Sending {
     fn bytes(&self) -> Bytes {
         match self {
             Self::Arrived(payload) => payload.bytes.clone(),
-            Self::Read { bytes, .. } => bytes.clone(),
+            Self::Read { bytes, .. } | Self::Own(bytes) => bytes.clone(),
         }
     }
 }
@@ -138,49 +147,50 @@ impl Dispatcher {
         let sending = AssertUnwindSafe(self.send(sink, key.event, &delivery));
         // A panic must not leave an event under way for ever.
         let result = sending.catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(namespace = delivery.namespace, name = delivery.name, sink, "an attempt at a sink panicked");
+            tracing::error!(namespace = delivery.envelope.namespace, name = delivery.envelope.name, sink, "an attempt at a sink panicked");
             Err(Failure::Sink(SinkError::Internal))
         });
         Done { key, delivery, result }
     }
 
-    async fn send(&self, sink: &str, position: usize, delivery: &Arc<Delivery>) -> Result<(), Failure> {
-        // An earlier attempt at the same delivery may have succeeded.
+    async fn send(&self, sink: &str, position: usize, delivery: &Arc<Delivery>) -> Result<Success, Failure> {
         if delivery.entry.has_accepted(sink, position) {
-            return Ok(());
+            return Ok(Success::Earlier);
         }
-        let Some(event) = delivery.events.get(position) else { return Err(Failure::Gone) };
-        let sending = self.body(delivery).await?;
+        let sending = self.body(delivery, sink, position).await?;
         // Judged as late as possible: what it allows may have changed while the body was read.
-        let target = match self.routes.sink(&delivery.uid, sink) {
+        let target = match self.routes.sink(&delivery.envelope.uid, sink) {
             SinkState::At(target) => target,
             SinkState::Gone if self.is_sure() => return Err(Failure::Gone),
             SinkState::Held | SinkState::Gone => return Err(Failure::Held(SinkError::Held)),
         };
-        let id = cloud_events::event_id(&delivery.id, position, delivery.events.len());
-        let headers = cloud_events::headers(&id, &delivery.source, event, delivery.at, delivery.is_redelivered());
+        let headers = cloud_events::headers(&delivery.envelope, position, delivery.is_redelivered(sink, position));
         let (purpose, begun) = (target.purpose, Instant::now());
         let result = self.clients.send(target, headers, sending.bytes()).await;
         self.metrics.attempt(purpose, result.map_or_else(SinkError::label, |()| "accepted"), begun.elapsed());
-        result.map_err(Failure::Sink)
+        result.map(|()| Success::Accepted).map_err(Failure::Sink)
     }
 
-    async fn body(&self, delivery: &Delivery) -> Result<Sending, Failure> {
+    /// The body of an event: the provider's document, or our own of the event that says how many were omitted.
+    async fn body(&self, delivery: &Delivery, sink: &str, position: usize) -> Result<Sending, Failure> {
+        if position >= delivery.envelope.events.len() {
+            return Ok(Sending::Own(cloud_events::omitted_body(delivery.omitted(sink))));
+        }
         let sequence = match delivery.body() {
             Body::Memory(payload) => return Ok(Sending::Arrived(payload)),
             Body::Stored(sequence) => sequence,
             Body::Gone => return Err(Failure::Dropped),
         };
         let length = self.outbox.body_length(sequence).ok_or(Failure::Dropped)?;
-        let permit = self.bodies.acquire(&delivery.namespace, length).await.ok_or(Failure::Held(SinkError::Internal))?;
+        let permit = self.bodies.acquire(&delivery.envelope.namespace, length).await.ok_or(Failure::Held(SinkError::Internal))?;
         match self.outbox.body(sequence).await {
             Ok(bytes) => Ok(Sending::Read { bytes, _permit: permit }),
             Err(BodyError::Gone) => Err(Failure::Dropped),
             Err(BodyError::Unavailable(error)) => {
                 tracing::warn!(
-                    namespace = delivery.namespace,
-                    name = delivery.name,
-                    delivery = delivery.id,
+                    namespace = delivery.envelope.namespace,
+                    name = delivery.envelope.name,
+                    delivery = delivery.envelope.delivery,
                     error,
                     "delivery cannot be read"
                 );
@@ -206,21 +216,24 @@ impl Dispatcher {
             delivery.entry.accept(sink, event.event);
         }
         let attempt = match result {
-            Ok(()) => Attempt::Accepted,
+            Ok(Success::Accepted) => Attempt::Accepted,
+            Ok(Success::Earlier) | Err(Failure::Dropped | Failure::Gone) => Attempt::Settled,
             Err(Failure::Sink(SinkError::Status(413))) => Attempt::TooLarge,
             Err(Failure::Sink(_)) => Attempt::Failed,
-            Err(Failure::Held(_) | Failure::Gone | Failure::Dropped) => Attempt::Held,
+            Err(Failure::Held(_)) => Attempt::Held,
         };
         let mut lanes = self.lanes();
         let Some(lane) = lanes.get_mut(key) else { return };
         let changes = lane.queue.finish(event, attempt, now, fastrand::f64());
-        // Its room was needed while it was under way.
-        if delivery.is_concluded() && lane.queue.remove(event) {
+        // Its room was needed while it was under way, or before.
+        if matches!(result, Err(Failure::Dropped)) || (delivery.is_concluded() && lane.queue.remove(event)) {
             lane.deliveries.remove(&event);
         }
         let state = lane.queue.state();
+        let earlier = matches!(result, Ok(Success::Earlier)).then_some(Change::Accepted(event));
         let changes: Vec<_> = changes
             .into_iter()
+            .chain(earlier)
             .filter_map(|change| {
                 let delivery = lane.deliveries.get(&change.key()).cloned()?;
                 if !matches!(change, Change::Parked(..)) {
@@ -237,20 +250,20 @@ impl Dispatcher {
     }
 
     /// Tells of the first failure and of the first success after failures.
-    fn note_result(&self, sink: &str, delivery: &Delivery, result: &Result<(), Failure>) {
-        let (namespace, name) = (&delivery.namespace, &delivery.name);
+    fn note_result(&self, sink: &str, delivery: &Delivery, result: &Result<Success, Failure>) {
+        let (namespace, name) = (&delivery.envelope.namespace, &delivery.envelope.name);
         match result {
-            Ok(()) => {
-                if self.evidence.sink_accepted(&delivery.uid, sink) {
+            Ok(Success::Accepted) => {
+                if self.evidence.sink_accepted(&delivery.envelope.uid, sink) {
                     tracing::info!(namespace, name, sink, "sink accepts again");
                 }
             }
             Err(Failure::Sink(error) | Failure::Held(error)) => {
-                if self.evidence.sink_failed(&delivery.uid, sink, self.routes.clock().now(), error.to_string()) {
+                if self.evidence.sink_failed(&delivery.envelope.uid, sink, self.routes.clock().now(), error.to_string()) {
                     tracing::warn!(namespace, name, sink, %error, "sink does not accept");
                 }
             }
-            Err(Failure::Gone | Failure::Dropped) => {}
+            Ok(Success::Earlier) | Err(Failure::Gone | Failure::Dropped) => {}
         }
     }
 
@@ -275,14 +288,14 @@ impl Dispatcher {
 
     /// Reports the new state of an event: evidence, metrics and log.
     fn report(&self, sink: &str, delivery: &Delivery, status: &Status, noted: Noted) {
-        let (namespace, name, id) = (&delivery.namespace, &delivery.name, &delivery.id);
+        let (namespace, name, id) = (&delivery.envelope.namespace, &delivery.envelope.name, &delivery.envelope.delivery);
         if noted.stored.is_some() && !matches!(status, Status::Open(_)) {
-            self.evidence.sink_pending(&delivery.uid, sink, -1);
+            self.evidence.sink_pending(&delivery.envelope.uid, sink, -1);
         }
         match status {
             Status::DeadLetter(EventState::DeadLetter { reason, .. }) => {
                 self.metrics.dead_letter(*reason);
-                self.evidence.dead_letters(&delivery.uid, sink, 1);
+                self.evidence.dead_letters(&delivery.envelope.uid, sink, 1);
                 tracing::warn!(namespace, name, sink, delivery = id, reason = reason.label(), "event became a dead letter");
             }
             Status::Open(EventState::Parked { attempts: 1, .. }) => {
@@ -305,9 +318,9 @@ impl Dispatcher {
             }
         }
         if noted.concluded {
-            self.evidence.settled(&delivery.uid, delivery.entry.number(), delivery.at);
+            self.evidence.settled(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
             // What the provider sent again meanwhile is a delivery of its own, so a redelivery does not speak for it.
-            if noted.accepted && !delivery.is_redelivered() {
+            if noted.accepted && !delivery.has_redelivered() {
                 delivery.entry.complete();
             } else {
                 // The provider may send again what ended as a dead letter.
@@ -320,26 +333,25 @@ impl Dispatcher {
     fn discard_lane(&self, key: &LaneKey, under_way: EventKey) {
         let mut lanes = self.lanes();
         let Some(lane) = lanes.get_mut(key) else { return };
-        drop(lane.queue.finish(under_way, Attempt::Held, Instant::now(), 0.0));
-        let events: Vec<_> = lane.queue.keys().collect();
-        let gone =
-            events.into_iter().filter(|event| lane.queue.remove(*event)).filter_map(|event| Some((event, lane.deliveries.remove(&event)?)));
-        let gone: Vec<_> = gone.collect();
+        drop(lane.queue.finish(under_way, Attempt::Settled, Instant::now(), 0.0));
+        let waiting: Vec<_> = lane.queue.keys().collect();
+        let events = waiting.into_iter().filter(|event| lane.queue.remove(*event)).chain([under_way]);
+        let gone: Vec<_> = events.filter_map(|event| Some((event, lane.deliveries.remove(&event)?))).collect();
         drop(lanes);
         let mut discarded = 0;
         for (event, delivery) in &gone {
             let Some(noted) = delivery.note(&key.1, event.event, Status::Discarded) else { continue };
             discarded += 1;
             if noted.stored.is_some() {
-                self.evidence.sink_pending(&delivery.uid, &key.1, -1);
+                self.evidence.sink_pending(&delivery.envelope.uid, &key.1, -1);
             }
             self.settle(delivery, &Status::Discarded, event.event, noted);
         }
         if let Some((_, delivery)) = gone.first() {
             self.metrics.discarded(discarded);
             tracing::info!(
-                namespace = delivery.namespace,
-                name = delivery.name,
+                namespace = delivery.envelope.namespace,
+                name = delivery.envelope.name,
                 sink = key.1,
                 events = discarded,
                 "events discarded: the sink is gone"

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use bodies::BodyBudget;
 use client::Clients;
 pub(super) use delivery::{Arrived, Part};
-use delivery::{Delivery, StoredNow};
+use delivery::{Delivery, GivenUp, StoredNow};
 use queue::{EventKey, Parked, Queue};
 
 use super::dedupe::{Dedupe, DeliveryResult};
@@ -125,10 +125,10 @@ impl Dispatcher {
     /// Continues with the deliveries that an earlier process stored, in their order. Call it before anything is delivered.
     pub(super) fn resume(self: &Arc<Self>, mut stored: Vec<(Sequence, Record)>, dedupe: &Dedupe) {
         // By arrival: a delivery that waited for its sinks was stored after later ones that did not.
-        stored.sort_by_key(|(sequence, record)| (record.at, *sequence));
+        stored.sort_by_key(|(sequence, record)| (record.envelope.at, *sequence));
         let (now, clock) = (Instant::now(), self.routes.clock().now());
         for (sequence, record) in stored {
-            let age = since(record.at, clock);
+            let age = since(record.envelope.at, clock);
             let entry = dedupe.restore(&record);
             let delivery = Delivery::stored_before(
                 sequence,
@@ -139,15 +139,15 @@ impl Dispatcher {
             );
             self.stored().insert(sequence, Arc::clone(&delivery));
             for (part, _, _) in delivery.dead_letters() {
-                with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.uid, sink, 1));
+                with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, 1));
             }
             let open = delivery.open();
             if !open.is_empty() {
-                self.evidence.waiting(&delivery.uid, delivery.entry.number(), delivery.at);
+                self.evidence.waiting(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
             }
             for (part, event, state) in open {
                 with_sink(&delivery, part, |sink| {
-                    self.evidence.sink_pending(&delivery.uid, sink, 1);
+                    self.evidence.sink_pending(&delivery.envelope.uid, sink, 1);
                     self.push_stored(&delivery, sink, event, &state, delivery.expires);
                 });
             }
@@ -188,7 +188,7 @@ impl Dispatcher {
         for part in &delivery.parts {
             let lane = self.lane(&mut lanes, delivery, &part.sink);
             for event in &part.events {
-                soon &= lane.queue.push(delivery.key(*event), &delivery.subject(*event), delivery.expires, now);
+                soon &= lane.queue.push(delivery.key(*event), &delivery.envelope.subject(*event), delivery.expires, now);
                 lane.deliveries.insert(delivery.key(*event), Arc::clone(delivery));
             }
             lane.wake.notify_one();
@@ -198,7 +198,7 @@ impl Dispatcher {
 
     /// Adds one stored event to its queue.
     fn push_stored(self: &Arc<Self>, delivery: &Arc<Delivery>, sink: &str, event: usize, state: &EventState, expires: Instant) {
-        let (key, subject) = (delivery.key(event), delivery.subject(event));
+        let (key, subject) = (delivery.key(event), delivery.envelope.subject(event));
         let mut lanes = self.lanes();
         let lane = self.lane(&mut lanes, delivery, sink);
         lane.deliveries.insert(key, Arc::clone(delivery));
@@ -213,7 +213,7 @@ impl Dispatcher {
     }
 
     fn lane<'a>(self: &Arc<Self>, lanes: &'a mut HashMap<LaneKey, Lane>, delivery: &Delivery, sink: &str) -> &'a mut Lane {
-        match lanes.entry((delivery.uid.clone(), sink.to_owned())) {
+        match lanes.entry((delivery.envelope.uid.clone(), sink.to_owned())) {
             Slot::Occupied(lane) => lane.into_mut(),
             Slot::Vacant(slot) => {
                 let key = slot.key().clone();
@@ -234,11 +234,11 @@ impl Dispatcher {
                 DeliveryResult::Pending
             }
             Err(error) => {
-                tracing::warn!(namespace = delivery.namespace, name = delivery.name, delivery = delivery.id, %error, "delivery not stored");
+                tracing::warn!(namespace = delivery.envelope.namespace, name = delivery.envelope.name, delivery = delivery.envelope.delivery, %error, "delivery not stored");
                 for (part, _, _) in delivery.dead_letters() {
-                    with_sink(delivery, part, |sink| self.evidence.dead_letters(&delivery.uid, sink, -1));
+                    with_sink(delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, -1));
                 }
-                self.withdraw(delivery, &delivery.discard());
+                self.withdraw(delivery, &delivery.discard().open);
                 DeliveryResult::Overloaded
             }
         };
@@ -253,7 +253,7 @@ impl Dispatcher {
         self.stored().insert(sequence, Arc::clone(delivery));
         let StoredNow { open, changed } = delivery.store(sequence, record);
         for (part, _) in &open {
-            with_sink(delivery, *part, |sink| self.evidence.sink_pending(&delivery.uid, sink, 1));
+            with_sink(delivery, *part, |sink| self.evidence.sink_pending(&delivery.envelope.uid, sink, 1));
         }
         for (part, event, state) in changed {
             self.outbox.note(sequence, part, event, state);
@@ -267,21 +267,21 @@ impl Dispatcher {
     fn drop_stored(&self, sequence: Sequence) {
         let Some(delivery) = self.stored().remove(&sequence) else { return };
         for (part, _, _) in delivery.dead_letters() {
-            with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.uid, sink, -1));
+            with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, -1));
         }
-        let open = delivery.discard();
+        let GivenUp { open, was_stored } = delivery.discard();
         self.withdraw(&delivery, &open);
-        for (part, _) in &open {
-            with_sink(&delivery, *part, |sink| self.evidence.sink_pending(&delivery.uid, sink, -1));
+        for (part, _) in open.iter().filter(|_| was_stored) {
+            with_sink(&delivery, *part, |sink| self.evidence.sink_pending(&delivery.envelope.uid, sink, -1));
         }
-        self.evidence.settled(&delivery.uid, delivery.entry.number(), delivery.at);
-        self.evidence.dropped(&delivery.uid, self.routes.clock().now(), open.len());
+        self.evidence.settled(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
+        self.evidence.dropped(&delivery.envelope.uid, self.routes.clock().now(), open.len());
         self.metrics.dropped(open.len());
         delivery.entry.reopen();
         tracing::warn!(
-            namespace = delivery.namespace,
-            name = delivery.name,
-            delivery = delivery.id,
+            namespace = delivery.envelope.namespace,
+            name = delivery.envelope.name,
+            delivery = delivery.envelope.delivery,
             events = open.len(),
             "pending events dropped: the outbox needs their room"
         );
@@ -298,7 +298,7 @@ impl Dispatcher {
         let mut lanes = self.lanes();
         for (part, event) in events {
             with_sink(delivery, *part, |sink| {
-                let Some(lane) = lanes.get_mut(&(delivery.uid.clone(), sink.to_owned())) else { return };
+                let Some(lane) = lanes.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) else { return };
                 let key = delivery.key(*event);
                 if lane.queue.remove(key) {
                     lane.deliveries.remove(&key);

@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::delivery::{Delivery, Status};
 use super::{Dispatcher, since, with_sink};
 use crate::receiver::outbox::EventState;
+use crate::receiver::routes::SinkState;
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(5);
@@ -37,17 +38,16 @@ impl Dispatcher {
     /// about events that are open.
     fn remove_dead_letters(&self, delivery: &Arc<Delivery>, is_sure: bool) {
         let clock = self.routes.clock().now();
-        let sinks = self.routes.sink_names(&delivery.uid).unwrap_or_default();
         for (part, event, at) in delivery.dead_letters() {
             let Some(sink) = delivery.parts.get(part).map(|part| part.sink.as_str()) else { continue };
             let is_old = since(at, clock) >= self.limits.dead;
-            if !is_old && (!is_sure || sinks.contains(sink)) {
+            if !is_old && !(is_sure && matches!(self.routes.sink(&delivery.envelope.uid, sink), SinkState::Gone)) {
                 continue;
             }
             if !delivery.remove_dead_letter(part, event) {
                 continue;
             }
-            self.evidence.dead_letters(&delivery.uid, sink, -1);
+            self.evidence.dead_letters(&delivery.envelope.uid, sink, -1);
             match delivery.sequence() {
                 Some(sequence) if delivery.is_finished() => self.forget(sequence),
                 Some(sequence) => self.outbox.note(sequence, part, event, Status::Discarded.stored()),
@@ -62,15 +62,14 @@ impl Dispatcher {
         let new: HashSet<String> =
             requests.into_iter().filter(|(uid, value)| self.evidence.begin_redelivery(uid, value)).map(|(uid, _)| uid).collect();
         let now = Instant::now();
-        for delivery in stored.iter().filter(|delivery| new.contains(&delivery.uid)) {
-            delivery.mark_redelivered();
+        for delivery in stored.iter().filter(|delivery| new.contains(&delivery.envelope.uid)) {
             for (part, event, _) in delivery.dead_letters() {
                 with_sink(delivery, part, |sink| {
                     if !delivery.reopen(part, event) {
                         return;
                     }
-                    self.evidence.dead_letters(&delivery.uid, sink, -1);
-                    self.evidence.sink_pending(&delivery.uid, sink, 1);
+                    self.evidence.dead_letters(&delivery.envelope.uid, sink, -1);
+                    self.evidence.sink_pending(&delivery.envelope.uid, sink, 1);
                     if let Some(sequence) = delivery.sequence() {
                         self.outbox.note(sequence, part, event, EventState::Pending);
                     }
@@ -81,14 +80,16 @@ impl Dispatcher {
         }
     }
 
-    /// Makes the parked events of a delivery due.
+    /// Makes the parked events of a delivery due. Those that merely wait are not sent again, but for the first time.
     fn hurry(&self, delivery: &Delivery, now: Instant) {
         let mut lanes = self.lanes();
         for (part, event, _) in delivery.open() {
             with_sink(delivery, part, |sink| {
-                if let Some(lane) = lanes.get_mut(&(delivery.uid.clone(), sink.to_owned())) {
-                    lane.queue.hurry_parked(delivery.key(event), now);
-                    lane.wake.notify_one();
+                if let Some(lane) = lanes.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) {
+                    if lane.queue.hurry_parked(delivery.key(event), now) {
+                        delivery.mark_redelivered(part, event);
+                        lane.wake.notify_one();
+                    }
                 }
             });
         }

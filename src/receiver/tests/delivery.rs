@@ -145,8 +145,9 @@ async fn one_event_from_hooks_with_two_secret_versions_arrives_once() {
     let both = futures::future::join(harness.send(&first), harness.send(&second)).await;
     assert_eq!(both, (200, 200));
     let ids = sink.accepted_ids();
-    assert_eq!(ids[..2], ["old-1", "new-2"]);
-    assert_eq!(ids.len(), 3, "{ids:?}");
+    assert_eq!((ids[0].as_str(), ids.len()), ("old-1", 3), "{ids:?}");
+    let derived = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(ids[1..].iter().all(derived), "no id of one of the two hooks: {ids:?}");
     assert_eq!(harness.seen().secret_versions.len(), 2, "the evidence contains both hooks");
 }
 
@@ -265,6 +266,81 @@ async fn pending_events_follow_a_changed_sink_and_are_dropped_with_a_removed_one
     harness.routes.apply_binding(&binding(|_| ()));
     until("it is no longer pending", || harness.metrics().contains("forgebind_receiver_pending_deliveries 0")).await;
     assert!(harness.metrics().contains("forgebind_receiver_discarded_events_total 1"));
+}
+
+#[tokio::test]
+async fn events_of_a_binding_that_lost_its_grant_are_discarded_and_those_without_a_connection_wait() {
+    let sink = Sink::start(503).await;
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    let pending = |count: u32| format!("forgebind_receiver_pending_deliveries {count}");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
+    harness.routes.remove_connection("team", "acme");
+    let attempts = sink.attempts();
+    sink.usually(200);
+    assert!(harness.metrics().contains(&pending(1)), "the connection may come back");
+    let mut closed = gitea();
+    closed.spec.allowed_bindings =
+        Some(vec![serde_json::from_value(json!({"namespaces": {"from": "Same"}, "repositories": ["acme/other"]})).unwrap()]);
+    harness.routes.apply_connection(&closed);
+    until("it is discarded", || harness.metrics().contains(&pending(0))).await;
+    assert!(harness.metrics().contains("forgebind_receiver_discarded_events_total 1"));
+    harness.routes.apply_connection(&gitea());
+    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 200);
+    assert_eq!((sink.accepted_ids(), sink.attempts()), (vec!["d-2".to_owned()], attempts + 1), "what was discarded is never sent");
+}
+
+#[tokio::test]
+async fn dead_letters_of_a_binding_that_lost_its_grant_are_removed() {
+    let sink = Sink::start(200).await;
+    sink.answers("large", 413);
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    assert_eq!(harness.send(&Shot::push("large", "main")).await, 202);
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    until("it is a dead letter", || harness.seen().sinks["a"].dead_letters == 1).await;
+    let mut closed = gitea();
+    closed.spec.allowed_bindings =
+        Some(vec![serde_json::from_value(json!({"namespaces": {"from": "Same"}, "repositories": ["acme/other"]})).unwrap()]);
+    harness.routes.apply_connection(&closed);
+    until("it is removed", || harness.seen().sinks["a"].dead_letters == 0).await;
+}
+
+#[tokio::test]
+async fn of_more_than_100_events_of_one_delivery_100_arrive_and_one_that_says_how_many_did_not() {
+    let sink = Sink::start(200).await;
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&other());
+    harness.routes.apply_binding(&binding(|object| {
+        let mut of_a = service_sink("a", sink.port);
+        of_a["branches"] = json!(["a*"]);
+        object["spec"]["sinks"] = json!([of_a]);
+    }));
+    let branches: Vec<_> = (0..130).map(|number| format!("{}{number}", if number < 10 { "b" } else { "a" })).collect();
+    let mut shot = Shot::new("d-1", pushes_body(&branches.iter().map(String::as_str).collect::<Vec<_>>()));
+    shot.headers.push(("x-token", "right".into()));
+    harness.send(&shot).await;
+    until("all have arrived", || sink.accepted().len() == 101).await;
+    let arrived = sink.accepted();
+    let (omitted, pushes): (Vec<_>, Vec<_>) = arrived.iter().partition(|event| event.header("ce-type") == "dev.forgebind.refs_omitted");
+    assert_eq!((pushes.len(), omitted.len()), (100, 1));
+    assert_eq!((omitted[0].header("ce-id"), &omitted[0].body[..]), ("d-1/131", &br#"{"omitted":20}"#[..]));
+    assert_eq!(
+        pushes.iter().filter(|event| event.header("ce-subject") == "refs/heads/a10" && event.header("ce-id") == "d-1/11").count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn the_source_is_never_an_address_that_an_answer_of_the_provider_contained() {
+    let sink = Sink::start(200).await;
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
+        object["status"]["repository"] = json!({"id": "7", "path": "Acme/Shop", "webURL": "https://evil.io/acme/shop"});
+    }));
+    assert_eq!(harness.send(&Shot::new("d-1", push_body(7, "Acme/Shop", "refs/heads/main", "c"))).await, 200);
+    assert_eq!(sink.accepted()[0].header("ce-source"), "https://git.acme.io/Acme/Shop");
+    assert_eq!(sink.accepted()[0].header("ce-forgebindbinding"), "team/shop");
 }
 
 #[tokio::test]

@@ -413,12 +413,9 @@ impl Webhook for TestProvider {
             subject: once["subject"].as_str().unwrap().to_owned(),
             state: once["state"].as_str().unwrap().to_owned(),
         });
-        let push = |branch: &Value| Event {
-            kind: crate::api::v1alpha1::EventKind::Push,
-            reference: Some(format!("refs/heads/{}", branch.as_str().unwrap())),
-            commit: None,
-            change: crate::providers::webhook::Change::Updated,
-            once: once.clone(),
+        let push = |branch: &Value| {
+            let reference = format!("refs/heads/{}", branch.as_str().unwrap());
+            Event { once: once.clone(), ..Event::of_reference(&reference, crate::providers::webhook::Change::Updated).unwrap() }
         };
         Ok(Content {
             delivery_id: verified.headers()["x-gitea-delivery"].to_str().unwrap().to_owned(),

@@ -38,6 +38,35 @@ async fn pending_events_survive_a_restart_in_their_order_and_with_their_ids() {
 }
 
 #[tokio::test]
+async fn a_restart_during_a_rotation_gives_one_event_one_id() {
+    let (directory, sink) = (tempfile::tempdir().unwrap(), Sink::start(503).await);
+    let rotating = |harness: &Harness| {
+        harness.routes.apply_binding(&binding(|object| {
+            object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
+            object["status"]["webhook"] = json!({"secretVersion": secret_version(0), "previousSecrets": [{"version": secret_version(60)}]});
+        }));
+    };
+    let body = push_body(7, "acme/shop", "refs/heads/main", "c");
+    let first = on_disk(directory.path(), sink.port).await;
+    rotating(&first);
+    assert_eq!(first.send(&Shot::with_secret_version(&secret_version(60), "old", body.clone())).await, 202);
+    first.stop().await;
+    let second = on_disk(directory.path(), sink.port).await;
+    rotating(&second);
+    assert_eq!(second.send(&Shot::with_secret_version(&secret_version(0), "new", body.clone())).await, 200, "the same event");
+    sink.usually(200);
+    until("it is accepted", || second.seen().sinks["a"].pending == 0).await;
+    let ids = sink.accepted_ids();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    // A receiver that knows nothing of the first delivery gives the event the same id.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let third = on_disk(elsewhere.path(), sink.port).await;
+    rotating(&third);
+    assert_eq!(third.send(&Shot::with_secret_version(&secret_version(0), "new", body)).await, 200);
+    assert_eq!(sink.accepted_ids(), [ids[0].clone(), ids[0].clone()]);
+}
+
+#[tokio::test]
 async fn events_of_a_binding_that_is_not_known_yet_wait_and_those_of_one_that_is_gone_are_discarded() {
     let (directory, sink) = (tempfile::tempdir().unwrap(), Sink::start(503).await);
     let first = on_disk(directory.path(), sink.port).await;

@@ -4,6 +4,7 @@ use ring::hmac;
 use secrecy::ExposeSecret as _;
 
 use super::*;
+use crate::api::v1alpha1::EventKind;
 use crate::protocol::secret::DerivedSecret;
 
 const SECRET: &str = "a-secret-of-the-users-own";

@@ -144,7 +144,7 @@ on_both_stores! {
         let kept = outbox.import(of_another).await;
         assert!(kept.iter().all(|kept| kept.result.is_ok() && kept.dropped.is_empty()));
         let found = export(&outbox).await;
-        assert_eq!(found[0].1.uid, "other");
+        assert_eq!(found[0].1.envelope.uid, "other");
         assert!(found[1].1 == parked && found[1].2 == body(70_000));
     }
 

@@ -78,7 +78,7 @@ impl Told {
         }
         // A record whose `keep` did not return may be there, but not in part.
         for (_, record, found) in &found {
-            assert!(record.uid == "uid" && *found == body(found.len()), "cut at {cut}");
+            assert!(record.envelope.uid == "uid" && *found == body(found.len()), "cut at {cut}");
         }
         let next = keep(&outbox, record("team", "uid"), body(1)).await;
         assert!(self.stored.keys().all(|sequence| *sequence < next), "cut at {cut}");

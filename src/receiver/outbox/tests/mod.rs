@@ -17,6 +17,7 @@ use super::disk::{Opener, builder};
 use super::*;
 use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::{Change, Event};
+use crate::receiver::envelope::Envelope;
 use storage::Storage;
 
 const TIMING: Timing = Timing { changes: Duration::from_millis(5), retry: Duration::from_millis(5) };
@@ -26,22 +27,24 @@ const DEAD: EventState = EventState::DeadLetter { at: TIME, reason: DeadLetterCa
 /// A delivery of two events: the first goes to the sinks `a` and `b`, the second to `b`.
 fn record(namespace: &str, uid: &str) -> Record {
     let push = Event::of_reference("refs/heads/main", Change::Updated).unwrap().at(Some("2b7d44102b7d44102b7d44102b7d44102b7d4410"));
-    let comment = Event::of_pull_request(EventKind::PullRequestComment, None).once("pull request 1", "open");
+    let comment = Event::of_pull_request(EventKind::PullRequestComment, Some(1), None).once("pull request 1", "open");
     let part = |name: &str, events: &[usize]| SinkPart {
         name: name.to_owned(),
+        omitted: 0,
         events: events.iter().map(|event| (*event, EventState::Pending)).collect(),
     };
-    Record {
+    let envelope = Envelope {
         uid: uid.to_owned(),
         namespace: namespace.to_owned(),
         name: "shop".to_owned(),
+        delivery: "delivery".to_owned(),
         id: "delivery".to_owned(),
-        secret_version: "1".to_owned(),
         source: "https://git.example/acme/shop".to_owned(),
+        repository_id: "7".to_owned(),
         at: TIME,
         events: vec![push, comment],
-        sinks: vec![part("a", &[0]), part("b", &[0, 1])],
-    }
+    };
+    Record { envelope, sinks: vec![part("a", &[0]), part("b", &[0, 1])] }
 }
 
 /// The cost of a delivery with a body of this length.

@@ -36,8 +36,8 @@ impl Model {
     fn keep(&mut self, sequence: Sequence, record: Record, body: Bytes) -> Option<Vec<Sequence>> {
         let new = NaiveRecord {
             sequence,
-            namespace: record.namespace.clone(),
-            uid: record.uid.clone(),
+            namespace: record.envelope.namespace.clone(),
+            uid: record.envelope.uid.clone(),
             cost: record.cost(body.len() as u64),
             is_dead: false,
         };

@@ -53,6 +53,9 @@ pub(super) enum Attempt {
     TooLarge,
     /// Nothing was sent: the sink may not be sent to at present.
     Held,
+    /// Nothing was sent, and nothing has to be: the sink accepted it in an earlier attempt, or its room was needed. Says nothing
+    /// about the sink.
+    Settled,
 }
 
 /// What to do now.
@@ -186,15 +189,16 @@ impl Queue {
         });
     }
 
-    /// Makes a parked event due.
-    pub(super) fn hurry_parked(&mut self, key: EventKey, now: Instant) {
-        let Some(waiting) = self.events.get(&key).filter(|waiting| waiting.parked.is_some()) else { return };
+    /// Makes a parked event due. Returns false if it is not parked.
+    pub(super) fn hurry_parked(&mut self, key: EventKey, now: Instant) -> bool {
+        let Some(waiting) = self.events.get(&key).filter(|waiting| waiting.parked.is_some()) else { return false };
         let subject = Arc::clone(&waiting.subject);
         self.change(&subject, |queue| {
             if let Some(waiting) = queue.events.get_mut(&key) {
                 waiting.due = now;
             }
         });
+        true
     }
 
     /// What to do now. An event to send counts as under way until [`Self::finish`].
@@ -233,10 +237,15 @@ impl Queue {
         }
         self.in_flight -= 1;
         self.subject(&subject).in_flight = None;
+        if attempt == Attempt::Settled {
+            self.change(&subject, |queue| queue.forget(key, &subject));
+            self.settle_mode();
+            return Vec::new();
+        }
         let mut changes = match attempt {
             Attempt::Accepted => self.accept(key, &subject),
             Attempt::TooLarge => vec![self.park(key, now)],
-            Attempt::Failed | Attempt::Held => self.fail(key, now, jitter, attempt == Attempt::Failed),
+            Attempt::Failed | Attempt::Held | Attempt::Settled => self.fail(key, now, jitter, attempt == Attempt::Failed),
         };
         self.arm(&subject);
         if attempt == Attempt::Accepted {
@@ -369,7 +378,7 @@ impl Queue {
             (_, Attempt::Held) => self.go_down(key, now, jitter),
             (Mode::Accepting | Mode::Trial(_) | Mode::Down { .. }, Attempt::Failed)
             | (Mode::Accepting, Attempt::Accepted)
-            | (_, Attempt::TooLarge) => {}
+            | (_, Attempt::TooLarge | Attempt::Settled) => {}
         }
         self.settle_mode();
         parked
