@@ -85,6 +85,13 @@ pub struct Receivers {
     pub state: &'static str,
 }
 
+/// Label: a public URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfEndpoint {
+    /// The name of the URL in `--public-url`, or `default`.
+    pub endpoint: String,
+}
+
 /// The controllers' metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -122,6 +129,8 @@ pub struct Metrics {
     pub invalid_objects: Family<Kind, Counter>,
     /// Receivers by whether they answered the last poll.
     pub receivers: Family<Receivers, Gauge>,
+    /// 1 while a public URL answers, 0 while it does not.
+    pub public_endpoints: Family<OfEndpoint, Gauge>,
     /// 1 while this process is the leader.
     pub leading: Gauge,
     /// 1 while the Secret of the key holds the key that this process uses.
@@ -152,6 +161,7 @@ impl Metrics {
             leftovers_resolved: Family::default(),
             invalid_objects: Family::default(),
             receivers: Family::default(),
+            public_endpoints: Family::default(),
             leading: Gauge::default(),
             keys_stored: Family::default(),
             keys_restored: Family::default(),
@@ -186,6 +196,11 @@ impl Metrics {
             "forgebind_receivers",
             "Receivers, by whether the last collection of evidence succeeded",
             metrics.receivers.clone(),
+        );
+        registry.register(
+            "forgebind_public_endpoint_answers",
+            "1 while this public URL answers, as seen by the leader from inside the cluster, and 0 while it does not",
+            metrics.public_endpoints.clone(),
         );
     }
 

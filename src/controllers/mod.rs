@@ -14,6 +14,7 @@ pub mod leftovers;
 mod managed;
 pub mod metrics;
 pub mod object_metrics;
+pub mod public_endpoints;
 pub mod runtime;
 pub mod sessions;
 mod settings;

@@ -12,6 +12,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::public_endpoints::PublicEndpoints;
 use super::{Keys, Sessions, Settings, Triggers, binding, install};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
@@ -49,6 +50,8 @@ pub struct View {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// What is remembered of each binding.
     pub memory: binding::memory::Memories,
+    /// Whether the public URLs of the receiver answer.
+    pub public_endpoints: PublicEndpoints,
     /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the
     /// connection's manifest.
     pub shows_connections: bool,

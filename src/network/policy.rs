@@ -41,6 +41,8 @@ pub enum Purpose {
     Provider,
     /// To an `http` sink.
     HttpSink,
+    /// To a public URL of the receiver, without any secret. The administrator chooses it, so every address is allowed.
+    PublicEndpoint,
     /// To a `service` sink: only in the binding's own namespace, so cluster addresses are allowed.
     ServiceSink,
 }
@@ -152,7 +154,7 @@ impl NetworkPolicy {
         let (allowed, flag) = match purpose {
             Purpose::Provider => (self.provider_hosts.is_empty() || self.is_cloud_or_listed(url), "--allow-provider-hosts"),
             Purpose::HttpSink => (self.sink_hosts.iter().any(|pattern| pattern.matches(url)), "--allow-sink-hosts"),
-            Purpose::ServiceSink => (true, ""),
+            Purpose::ServiceSink | Purpose::PublicEndpoint => (true, ""),
         };
         if allowed { Ok(()) } else { Err(Refusal::Host { host: url.host_str().unwrap_or_default().to_owned(), flag }) }
     }
@@ -181,6 +183,9 @@ impl NetworkPolicy {
     /// `allow_cidrs`.
     pub fn check_address(&self, purpose: Purpose, host: &str, address: IpAddr) -> Result<(), Refusal> {
         let meant = address::unwrap_embedded(address);
+        if purpose == Purpose::PublicEndpoint {
+            return Ok(());
+        }
         if self.allow_cidrs.iter().any(|network| network.contains(&address) || network.contains(&meant)) {
             return Ok(());
         }

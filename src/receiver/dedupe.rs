@@ -1,5 +1,5 @@
 //! Detects duplicate deliveries: by their id, by the state they report if the provider repeats states, and by their content
-//! while hooks of several secret versions deliver the same events. Decides under which id the events of a delivery are sent.
+//! while several hooks deliver the same events. Decides under which id the events of a delivery are sent.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -25,7 +25,7 @@ const IDS: usize = 100_000;
 const STATE_REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Maximum number of subjects whose state is remembered, over all bindings.
 const STATES: usize = 20_000;
-/// Maximum time between deliveries of the same event by hooks of two secret versions.
+/// Maximum time between deliveries of the same event by two hooks.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of contents that are remembered for that time.
 const CONTENTS: usize = 50_000;
@@ -49,8 +49,9 @@ pub(super) enum DeliveryResult {
 pub(super) struct Identity<'a> {
     pub(super) uid: &'a str,
     pub(super) id: &'a str,
-    pub(super) secret_version: &'a str,
-    /// The id that is derived from the content, while hooks of several secret versions may deliver the same events. All
+    /// The hook that delivered it: its id and its secret version.
+    pub(super) hook: (&'a str, &'a str),
+    /// The id that is derived from the content, while several hooks may deliver the same events. All
     /// receivers derive the same one, also after a restart.
     pub(super) derived_id: Option<&'a str>,
     pub(super) events: &'a [EventKind],
@@ -86,7 +87,7 @@ struct ContentDuplicates {
     /// Number of earlier events of this content that are forgotten.
     forgotten: usize,
     entries: Vec<Arc<Entry>>,
-    counts: Vec<(String, usize)>,
+    counts: Vec<((String, String), usize)>,
 }
 
 /// The state of one delivery.
@@ -221,18 +222,18 @@ impl Dedupe {
         told.entry.clone()
     }
 
-    /// The entry of the same event that arrived by a hook of another secret version, else its own entry. With it, the number of
+    /// The entry of the same event that arrived by another hook, else its own entry. With it, the number of
     /// earlier events of the same content.
     fn duplicate(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> (Arc<Entry>, usize) {
         let fingerprint = self.content.hash_one((identity.uid, identity.events, identity.payload));
         let empty = || Arc::new(Mutex::new(ContentDuplicates { forgotten: 0, entries: Vec::new(), counts: Vec::new() }));
         let duplicates = self.contents.get_or_insert_with((fingerprint, identity.payload.len()), empty);
-        duplicates.lock().entry_of(identity.secret_version, identity.derived_id.is_some(), own)
+        duplicates.lock().entry_of(identity.hook, identity.derived_id.is_some(), own)
     }
 }
 
 impl ContentDuplicates {
-    fn entry_of(&mut self, secret_version: &str, several_secret_versions: bool, own: &Arc<Entry>) -> (Arc<Entry>, usize) {
+    fn entry_of(&mut self, hook: (&str, &str), several_hooks: bool, own: &Arc<Entry>) -> (Arc<Entry>, usize) {
         if let Some(position) = self.entries.iter().position(|entry| Arc::ptr_eq(entry, own)) {
             return (own.clone(), self.forgotten + position);
         }
@@ -240,13 +241,13 @@ impl ContentDuplicates {
             self.forgotten += self.entries.len();
             (self.entries, self.counts) = (Vec::new(), Vec::new());
         }
-        let before = self.counts.iter().position(|(known, _)| known == secret_version);
+        let before = self.counts.iter().position(|((id, version), _)| (id.as_str(), version.as_str()) == hook);
         let count = before.and_then(|at| self.counts.get(at)).map_or(0, |(_, count)| *count);
-        let duplicate = self.entries.get(count).filter(|_| several_secret_versions).cloned();
+        let duplicate = self.entries.get(count).filter(|_| several_hooks).cloned();
         let count = if duplicate.is_some() { count + 1 } else { self.entries.len() + 1 };
         match before.and_then(|at| self.counts.get_mut(at)) {
             Some(known) => known.1 = count,
-            None => self.counts.push((secret_version.to_owned(), count)),
+            None => self.counts.push(((hook.0.to_owned(), hook.1.to_owned()), count)),
         }
         let entry = duplicate.unwrap_or_else(|| {
             self.entries.push(own.clone());
@@ -372,9 +373,9 @@ mod tests {
     use super::*;
     use crate::receiver::outbox::SinkPart;
 
-    fn identity<'a>(id: &'a str, secret_version: &'a str, several_secret_versions: bool, payload: &'a [u8]) -> Identity<'a> {
-        let derived_id = several_secret_versions.then(|| std::str::from_utf8(payload).unwrap());
-        Identity { uid: "uid", id, secret_version, derived_id, events: &[EventKind::Push], once: &[], payload }
+    fn identity<'a>(id: &'a str, secret_version: &'a str, several_hooks: bool, payload: &'a [u8]) -> Identity<'a> {
+        let derived_id = several_hooks.then(|| std::str::from_utf8(payload).unwrap());
+        Identity { uid: "uid", id, hook: ("hook", secret_version), derived_id, events: &[EventKind::Push], once: &[], payload }
     }
 
     fn first(begin: Begin) -> Claim {
@@ -434,6 +435,13 @@ mod tests {
         assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))), "its id is seen as well");
         first(dedupe.begin(&identity("3", "200", true, b"push again"))).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&dedupe.begin(&identity("4", "100", true, b"push again"))));
+    }
+
+    #[test]
+    fn the_same_content_through_two_connections_is_one_event() {
+        let dedupe = Dedupe::new();
+        first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(DeliveryResult::Accepted);
+        assert!(is_duplicate(&dedupe.begin(&Identity { hook: ("other", "100"), ..identity("2", "100", true, b"push") })));
     }
 
     #[test]

@@ -123,12 +123,12 @@ impl Delivering {
         }
         let once: Option<Vec<_>> = content.events.iter().map(|event| event.once.as_ref()).collect();
         let repository_id = route.repository_id().or(content.repository_id.as_deref()).unwrap_or_default().to_owned();
-        let several = route.several_secret_versions(&secret_version, at);
-        let derived_id = several.then(|| derived_id(&[&route_config.uid, &repository_id, &format!("{events:?}")], &payload));
+        let several_hooks = route.may_have_several_hooks(&secret_version, at);
+        let derived_id = several_hooks.then(|| derived_id(&[&route_config.uid, &repository_id, &format!("{events:?}")], &payload));
         let identity = Identity {
             uid: &route_config.uid,
             id,
-            secret_version: &secret_version,
+            hook: (&route_config.hook, &secret_version),
             derived_id: derived_id.as_deref(),
             events,
             once: once.as_deref().unwrap_or_default(),

@@ -77,7 +77,7 @@ struct Families {
 pub(super) const fn sink_kind(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::ServiceSink => "service",
-        Purpose::HttpSink | Purpose::Provider => "http",
+        Purpose::HttpSink | Purpose::Provider | Purpose::PublicEndpoint => "http",
     }
 }
 

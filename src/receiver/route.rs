@@ -68,6 +68,8 @@ pub(super) struct RouteConfig {
     /// The same binding through each other connection with which it still has hooks: after a move, until these hooks are
     /// deleted.
     pub(super) former: Vec<Arc<Self>>,
+    /// Whether it has hooks through several connections, which report the same events.
+    moved: bool,
 }
 
 /// The repository that the controller found for a binding.
@@ -196,6 +198,7 @@ impl RouteConfig {
                 .collect(),
             changed_at: secret.and_then(|secret| secret.secret_changed_at.as_ref()).map(|at| at.0),
             former: Vec::new(),
+            moved: false,
             uid,
             namespace,
             name,
@@ -206,7 +209,7 @@ impl RouteConfig {
                 former.push(Arc::new(present.at(place, key)));
             }
         }
-        Some(Self { former, ..present })
+        Some(Self { moved: !former.is_empty(), former, ..present })
     }
 
     /// The facts for the hooks at a former target. Forging a target in the status gains nothing: the connection's own rules
@@ -219,6 +222,7 @@ impl RouteConfig {
             known: Some(Known { id: place.repository_id.clone(), path: place.repository.clone() }),
             behind: false,
             former: Vec::new(),
+            moved: true,
             ..self.clone()
         }
     }
@@ -440,13 +444,14 @@ impl Route {
         self.config.previous.is_empty() && made_at.is_some_and(|made_at| changed_at.duration_since(made_at) < FIRST_WITHIN)
     }
 
-    /// Records a secret version that verified a delivery. Returns whether hooks of several secret versions may deliver at the
-    /// same time.
-    pub(super) fn several_secret_versions(&self, secret_version: &str, now: Timestamp) -> bool {
+    /// Records a secret version that verified a delivery. Returns whether several hooks may report the same events: those of several
+    /// secret versions, or of several connections.
+    pub(super) fn may_have_several_hooks(&self, secret_version: &str, now: Timestamp) -> bool {
         let proved = derived_second(secret_version).unwrap_or_default();
         let newest = self.state.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
         let present = self.config.secret_version.as_deref();
-        present != Some(secret_version)
+        self.config.moved
+            || present != Some(secret_version)
             || present.and_then(derived_second).is_some_and(|present| newest > present)
             || self.config.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
     }

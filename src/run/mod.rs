@@ -24,6 +24,7 @@ use crate::config::{self, Config, Receivers};
 use crate::controllers::binding::memory::Memories;
 use crate::controllers::install::guard::Guarded;
 use crate::controllers::install::{self, InstallKeyError, KeyFailure};
+use crate::controllers::public_endpoints::PublicEndpoints;
 use crate::controllers::runtime::backoff::Backoff;
 use crate::controllers::runtime::driver::{self, Requests};
 use crate::controllers::runtime::lease::{LeaderElection, LeaseDeadline};
@@ -246,6 +247,7 @@ async fn start_controllers(
         bindings: watched.bindings(),
         namespaces: watched.namespaces(),
         memory: Memories::default(),
+        public_endpoints: PublicEndpoints::default(),
         shows_connections: false,
         triggers,
     };

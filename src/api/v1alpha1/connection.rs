@@ -325,6 +325,14 @@ fn default_warn_before() -> Interval {
     "720h".parse().unwrap_or_else(|_| unreachable!())
 }
 
+impl GitProviderConnectionSpec {
+    /// The name of the public URL that the connection chooses; `None` for the URL without a name.
+    #[must_use]
+    pub fn public_url_name(&self) -> Option<&str> {
+        self.receiver.as_ref()?.public_url.as_deref()
+    }
+}
+
 /// Public endpoint for deliveries.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverSpec {

@@ -187,7 +187,7 @@ fn is_governed(object: &RepoBinding, grant: &GrantDecision, seal: &Seal) -> bool
 
 /// The public URL that the connection chooses. Without a connection, the default is used.
 fn public_url(view: &View, connection: Option<&GitProviderConnection>) -> Result<Url, PublicUrlError> {
-    let choice = connection.and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
+    let choice = connection.and_then(|connection| connection.spec.public_url_name());
     view.settings.public_urls.choose(choice).cloned()
 }
 

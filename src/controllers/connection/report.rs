@@ -15,6 +15,7 @@ use crate::api::v1alpha1::connection::{
 use crate::api::v1alpha1::{
     ConditionType, LastHandled, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
 };
+use crate::controllers::public_endpoints::Unreachable;
 use crate::controllers::runtime::status::EventRecord;
 use crate::controllers::sessions::ConditionFailure;
 use crate::k8s::conditions::{self, ConditionStatus, Conditions};
@@ -42,6 +43,7 @@ pub fn report(facts: &Facts, plan: &Plan) -> Report {
     reachable_and_authenticated(&mut conditions, facts);
     authorized(&mut conditions, facts);
     expiring(&mut conditions, facts);
+    endpoint(&mut conditions, facts);
     let ready = ready(&mut conditions, facts, plan);
     let conditions = conditions.finish();
     let mut events = events(&before, &conditions, ready);
@@ -169,6 +171,17 @@ fn expiring(conditions: &mut Conditions<'_>, facts: &Facts) {
         let message = format!("the credential should have expired at {end}{remedy}");
         conditions.set(ConditionType::CredentialExpiring, ConditionStatus::True, Reason::CredentialExpired, message);
     }
+}
+
+/// Tells that the public URL does not answer. The provider may reach it nevertheless, so this lowers nothing.
+fn endpoint(conditions: &mut Conditions<'_>, facts: &Facts) {
+    let unreachable = facts.snapshot.unreachable.as_ref().filter(|_| facts.usage.webhooks);
+    let Some((url, Unreachable { since, error })) = unreachable else { return };
+    let message = format!(
+        "{url}, to which the webhooks of this connection deliver, does not answer since {since}, as seen from inside the cluster: \
+         {error}; check its DNS name, certificate, Ingress or Gateway, and the Service of the receiver"
+    );
+    conditions.set(ConditionType::EndpointReachable, ConditionStatus::False, Reason::EndpointUnreachable, message);
 }
 
 /// Sets `Ready`, `Reconciling` and `Stalled` from the other conditions.

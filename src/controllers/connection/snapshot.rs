@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use url::Url;
 
 use super::connection_inputs::{self, ConnectionInputs};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT};
+use crate::controllers::public_endpoints::Unreachable;
 use crate::controllers::sessions::{ConditionFailure, Session};
 use crate::controllers::{View, requested};
 
@@ -30,6 +32,8 @@ pub struct Snapshot {
     pub read_only: bool,
     /// Overrides the time limits of a blocked cleanup.
     pub cleanup_timeout: Option<Duration>,
+    /// The public URL of its deliveries while it does not answer, and why.
+    pub unreachable: Option<(Url, Unreachable)>,
 }
 
 impl Snapshot {
@@ -46,6 +50,7 @@ impl Snapshot {
             terminating: view.is_terminating(&connection.namespace),
             read_only: view.settings.read_only,
             cleanup_timeout: view.settings.cleanup_timeout,
+            unreachable: unreachable(view, &object, now),
             object,
         }
     }
@@ -75,4 +80,10 @@ impl Snapshot {
     pub fn observe_only(&self) -> bool {
         self.read_only || self.object.spec.management_policy == ManagementPolicy::Observe
     }
+}
+
+/// The public URL that the connection chooses, if it does not answer.
+fn unreachable(view: &View, object: &GitProviderConnection, now: Timestamp) -> Option<(Url, Unreachable)> {
+    let url = view.settings.public_urls.choose(object.spec.public_url_name()).ok()?;
+    Some((url.clone(), view.public_endpoints.unreachable(url, now)?))
 }

@@ -16,6 +16,7 @@ use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind
 use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, Permission, ProviderKind, Reason};
 use crate::clock::SystemClock;
 use crate::controllers::gate::ActiveClient;
+use crate::controllers::public_endpoints::Unreachable;
 use crate::controllers::sessions::{ConditionFailure, Session, Usage};
 use crate::k8s::conditions;
 use crate::network::NetworkPolicy;
@@ -63,6 +64,7 @@ fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failur
         terminating: false,
         read_only: false,
         cleanup_timeout: None,
+        unreachable: None,
     };
     Facts {
         snapshot,
@@ -197,4 +199,26 @@ fn a_connection_that_works_gives_its_bindings_time_however_long_ago_its_deletion
     assert_eq!(deleted(None, 60).0, [Action::RemoveFinalizer], "its bindings do not end");
     let rejected = failure_of(&ProviderError::new(ErrorKind::Unauthenticated, "inspect", "401"), None);
     assert_eq!(deleted(Some(rejected), 0).0, [Action::RemoveFinalizer]);
+}
+
+#[test]
+fn a_public_url_that_does_not_answer_is_told_and_lowers_nothing() {
+    let mut facts = facts(&[], None, None);
+    let told = |facts: &Facts| {
+        let report = report(facts, &plan::plan(facts));
+        let condition = |kind| conditions::find(&report.status.conditions, kind).cloned();
+        (condition(ConditionType::EndpointReachable), condition(ConditionType::Ready).unwrap().status)
+    };
+    assert_eq!(told(&facts), (None, "True".to_owned()));
+    let since = Timestamp::from_second(1_799_999_000).unwrap();
+    let unreachable = Unreachable { since, error: "HEAD /healthz was answered 404".to_owned() };
+    facts.usage.webhooks = true;
+    assert_eq!(told(&facts).0, None);
+    facts.snapshot.unreachable = Some(("https://hooks.acme.io/".parse().unwrap(), unreachable));
+    let (condition, ready) = told(&facts);
+    let condition = condition.unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str(), ready.as_str()), ("False", "EndpointUnreachable", "True"));
+    for part in ["https://hooks.acme.io/", "as seen from inside the cluster", "HEAD /healthz was answered 404", "2027-01-15T07:43:20Z"] {
+        assert!(condition.message.contains(part), "{part}: {}", condition.message);
+    }
 }

@@ -33,6 +33,7 @@ use crate::controllers::binding::report::report;
 use crate::controllers::connection::snapshot::Snapshot;
 use crate::controllers::connection::{self as connections, usage};
 use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
+use crate::controllers::public_endpoints::PublicEndpoints;
 use crate::controllers::sessions::{ConditionFailure, Session, Usage};
 use crate::controllers::view::{ObjectReader, ProviderClients};
 use crate::controllers::{Sessions, Triggers, View, install};
@@ -334,6 +335,7 @@ impl Situation {
             bindings: store(self.others.iter().chain([&self.binding]).map(|binding| serde_json::from_value(binding.clone()).unwrap())),
             namespaces: store([]),
             memory: Memories::default(),
+            public_endpoints: PublicEndpoints::default(),
             key_failure: install::KeyFailure::default(),
             shows_connections: false,
             triggers: Triggers { connections, bindings },

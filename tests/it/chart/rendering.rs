@@ -181,7 +181,7 @@ async fn every_public_endpoint_has_its_host_certificate_and_path() -> Result<()>
     assert_eq!(route["spec"]["hostnames"], json!(["dmz.acme.io", "hooks.acme.corp"]));
     let paths: Vec<&Value> =
         route["spec"]["rules"].as_array().into_iter().flatten().map(|rule| &rule["matches"][0]["path"]["value"]).collect();
-    assert_eq!(paths, ["/git/hooks", "/git/apps", "/hooks", "/apps"]);
+    assert_eq!(paths, ["/git/hooks", "/git/healthz", "/hooks", "/healthz"]);
     let listeners = found(&objects, "Gateway")?["spec"]["listeners"].clone();
     let read =
         |listener: &Value| (listener["name"].clone(), listener["hostname"].clone(), listener["tls"]["certificateRefs"][0]["name"].clone());

@@ -1,0 +1,324 @@
+//! Checks once a minute whether the public URLs of the receiver answer, as seen from inside the cluster.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+use parking_lot::Mutex;
+use reqwest::Client;
+use rustls::CertificateError;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+use url::Url;
+
+use super::metrics::OfEndpoint;
+use super::{Context, View};
+use crate::api::v1alpha1::GitProviderConnection;
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::network::{NetworkPolicy, Purpose};
+
+/// Pause between two checks of one URL.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Timeout of one check.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Failures in a row after which a URL counts as unreachable.
+const FAILURES: u32 = 3;
+/// How long a verified delivery proves more than a failed check: the provider may reach what the cluster does not.
+const PROVEN: SignedDuration = SignedDuration::from_mins(10);
+/// The path that the receiver answers at the port of deliveries.
+const PATH: &str = "healthz";
+
+/// What is known of the public URLs.
+#[derive(Default)]
+pub struct PublicEndpoints(Mutex<BTreeMap<Url, Endpoint>>);
+
+/// What is known of one public URL.
+#[derive(Clone, Debug, Default)]
+struct Endpoint {
+    /// Failures since the last success.
+    failures: u32,
+    /// The first of these failures, and the message of the last.
+    failing: Option<Unreachable>,
+    /// The last verified delivery there.
+    delivered_at: Option<Timestamp>,
+}
+
+/// Why a URL counts as unreachable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Time of the first failure.
+    pub since: Timestamp,
+    /// The last error. Safe to show.
+    pub error: String,
+}
+
+/// Whether a URL answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It has not been checked, or has not failed often enough.
+    Unknown,
+    Answers,
+    Unreachable(Unreachable),
+}
+
+impl PublicEndpoints {
+    /// Why a URL counts as unreachable; `None` while it answers, or while nothing is known.
+    #[must_use]
+    pub fn unreachable(&self, url: &Url, now: Timestamp) -> Option<Unreachable> {
+        match self.0.lock().get(url)?.verdict(now) {
+            Verdict::Unreachable(unreachable) => Some(unreachable),
+            Verdict::Unknown | Verdict::Answers => None,
+        }
+    }
+
+    /// Records the result of a check, and the last verified delivery. Returns the verdict.
+    fn record(&self, url: &Url, result: Result<(), String>, delivered_at: Option<Timestamp>, now: Timestamp) -> Verdict {
+        let mut endpoints = self.0.lock();
+        let endpoint = endpoints.entry(url.clone()).or_default();
+        endpoint.delivered_at = endpoint.delivered_at.max(delivered_at);
+        match result {
+            Ok(()) => (endpoint.failures, endpoint.failing) = (0, None),
+            Err(error) => {
+                endpoint.failures = endpoint.failures.saturating_add(1);
+                let since = endpoint.failing.as_ref().map_or(now, |failing| failing.since);
+                endpoint.failing = Some(Unreachable { since, error });
+            }
+        }
+        endpoint.verdict(now)
+    }
+}
+
+impl Endpoint {
+    fn verdict(&self, now: Timestamp) -> Verdict {
+        let is_proven = self.delivered_at.is_some_and(|at| now.duration_since(at) < PROVEN);
+        match &self.failing {
+            None => Verdict::Answers,
+            Some(_) if is_proven => Verdict::Answers,
+            Some(failing) if self.failures >= FAILURES => Verdict::Unreachable(failing.clone()),
+            Some(_) => Verdict::Unknown,
+        }
+    }
+}
+
+/// Checks the public URLs once a minute. Never returns.
+pub async fn follow(context: &Context) {
+    let view = &context.view;
+    context.metrics.public_endpoints.clear();
+    let client = match client(&view.network) {
+        Ok(client) => client,
+        Err(error) => {
+            warn!(%error, "the public URLs are not checked");
+            return std::future::pending().await;
+        }
+    };
+    let mut rounds = interval(INTERVAL);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        for (name, url) in endpoints(view) {
+            let result = ask(&client, url).await;
+            conclude(context, name, url, result);
+        }
+    }
+}
+
+/// The current public URLs with their names. Nothing has to answer at former ones any more.
+fn endpoints(view: &View) -> Vec<(Option<&str>, &Url)> {
+    let urls = &view.settings.public_urls;
+    let named = urls.named.iter().map(|(name, url)| (Some(name.as_str()), url));
+    urls.default.iter().map(|url| (None, url)).chain(named).collect()
+}
+
+/// Records the result of a check, and tells the connections that use the URL while it does not answer and when it answers again.
+fn conclude(context: &Context, name: Option<&str>, url: &Url, result: Result<(), String>) {
+    let view = &context.view;
+    let now = view.clock.now();
+    let users = view.connections.state_filter(|connection| connection.spec.public_url_name() == name);
+    let before = view.public_endpoints.unreachable(url, now);
+    let delivered_at = if result.is_err() { users.iter().filter_map(|user| last_delivery(view, user)).max() } else { None };
+    let verdict = view.public_endpoints.record(url, result, delivered_at, now);
+    let label = OfEndpoint { endpoint: name.unwrap_or("default").to_owned() };
+    match &verdict {
+        Verdict::Unknown => {}
+        Verdict::Answers => {
+            context.metrics.public_endpoints.get_or_create(&label).set(1);
+            if before.is_some() {
+                info!(%url, "the public URL answers again");
+            }
+        }
+        Verdict::Unreachable(Unreachable { error, .. }) => {
+            context.metrics.public_endpoints.get_or_create(&label).set(0);
+            if before.is_none() {
+                warn!(%url, error, "the public URL does not answer, as seen from inside the cluster");
+            }
+        }
+    }
+    if before.is_some() || matches!(verdict, Verdict::Unreachable(_)) {
+        for user in users {
+            view.triggers.connection(&ConnectionTarget::of(&user));
+        }
+    }
+}
+
+/// Time of the last verified delivery to a binding of a connection.
+fn last_delivery(view: &View, connection: &GitProviderConnection) -> Option<Timestamp> {
+    let bindings = view.bindings_of(&ConnectionTarget::of(connection));
+    let seen = |uid: String| Some(view.memory.get(&uid).evidence?.last_delivery?.at);
+    bindings.iter().filter_map(|binding| binding.uid()).filter_map(seen).max()
+}
+
+fn client(network: &Arc<NetworkPolicy>) -> reqwest::Result<Client> {
+    network.client_builder(Purpose::PublicEndpoint).timeout(TIMEOUT).pool_max_idle_per_host(0).build()
+}
+
+/// Asks a URL as a load balancer would. The error is safe to show.
+async fn ask(client: &Client, url: &Url) -> Result<(), String> {
+    let mut address = url.clone();
+    address.set_path(&format!("{}/{PATH}", url.path().trim_end_matches('/')));
+    match client.head(address).send().await {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => Err(format!("HEAD {}/{PATH} was answered {}", url.path().trim_end_matches('/'), answer.status().as_u16())),
+        // The provider may trust an authority that the controller does not know.
+        Err(error) if is_unknown_issuer(&error) => Ok(()),
+        Err(error) if error.is_timeout() => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+        Err(error) => Err(innermost(&error)),
+    }
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
+}
+
+fn is_unknown_issuer(error: &reqwest::Error) -> bool {
+    causes(error).filter_map(tls_error).any(|error| matches!(error, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+}
+
+/// The TLS error in a cause. An I/O error exposes the error that it wraps only through its own method.
+fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let wrapped = || tls_error(cause.downcast_ref::<io::Error>()?.get_ref()?);
+    cause.downcast_ref().or_else(wrapped)
+}
+
+/// The innermost cause of an error, which is the most precise.
+fn innermost(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(|| "the connection failed".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + 60 * minute).unwrap()
+    }
+
+    fn url() -> Url {
+        "https://hooks.acme.io/git".parse().unwrap()
+    }
+
+    fn refused() -> Result<(), String> {
+        Err("connection refused".to_owned())
+    }
+
+    #[test]
+    fn a_url_is_unreachable_after_three_failures_in_a_row_and_no_longer_after_a_success() {
+        let endpoints = PublicEndpoints::default();
+        assert_eq!(endpoints.unreachable(&url(), at(0)), None, "nothing is known");
+        let unreachable = Verdict::Unreachable(Unreachable { since: at(2), error: "connection refused".to_owned() });
+        let results = [(refused(), Verdict::Unknown), (Ok(()), Verdict::Answers), (refused(), Verdict::Unknown)];
+        let more = [(refused(), Verdict::Unknown), (refused(), unreachable.clone()), (refused(), unreachable), (Ok(()), Verdict::Answers)];
+        for (minute, (result, expected)) in (0..).zip(results.into_iter().chain(more)) {
+            assert_eq!(endpoints.record(&url(), result, None, at(minute)), expected, "minute {minute}");
+        }
+        assert_eq!(endpoints.unreachable(&url(), at(9)), None);
+    }
+
+    #[test]
+    fn a_verified_delivery_within_ten_minutes_overrules_failed_checks() {
+        let endpoints = PublicEndpoints::default();
+        for minute in 0..5 {
+            assert_eq!(endpoints.record(&url(), refused(), Some(at(-6)), at(minute)) == Verdict::Answers, minute < 4, "minute {minute}");
+        }
+        assert!(endpoints.unreachable(&url(), at(5)).is_some());
+        assert_eq!(endpoints.record(&url(), refused(), Some(at(5)), at(6)), Verdict::Answers);
+        assert_eq!(endpoints.unreachable(&url(), at(14)), None);
+        assert!(endpoints.unreachable(&url(), at(15)).is_some(), "then the failures count again");
+    }
+
+    /// A server that answers every request with this status, and the first line of the last request.
+    async fn server(status: &'static str) -> (Url, Arc<Mutex<String>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://hooks.acme.io:{}/git", listener.local_addr().unwrap().port()).parse().unwrap();
+        let seen = Arc::new(Mutex::new(String::new()));
+        let line = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).await.unwrap_or_default();
+                String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().clone_into(&mut line.lock());
+                let _ = stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes()).await;
+            }
+        });
+        (url, seen)
+    }
+
+    fn client_for(url: &Url) -> Client {
+        let resolve = [(("hooks.acme.io".to_owned(), url.port_or_known_default().unwrap()), IpAddr::V4(Ipv4Addr::LOCALHOST))].into();
+        client(&Arc::new(NetworkPolicy { resolve, ..NetworkPolicy::default() })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_receiver_is_asked_below_the_path_of_the_url_and_private_addresses_are_allowed() {
+        let (url, seen) = server("200 OK").await;
+        assert_eq!(ask(&client_for(&url), &url).await, Ok(()));
+        assert_eq!(*seen.lock(), "HEAD /git/healthz HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn every_other_answer_and_no_answer_are_failures_with_their_cause() {
+        for (status, says) in [("404 Not Found", "answered 404"), ("302 Found", "answered 302"), ("503 Unavailable", "answered 503")] {
+            let (url, _) = server(status).await;
+            let error = ask(&client_for(&url), &url).await.unwrap_err();
+            assert!(error.contains(says) && error.contains("HEAD /git/healthz"), "{error}");
+        }
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
+        let url: Url = format!("http://hooks.acme.io:{closed}").parse().unwrap();
+        let error = ask(&client_for(&url), &url).await.unwrap_err();
+        assert!(error.to_lowercase().contains("refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_an_unknown_authority_is_an_answer() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url: Url = format!("https://hooks.acme.io:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let made = rcgen::generate_simple_self_signed(["hooks.acme.io".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let client = client_for(&url);
+        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut hello = vec![0; 16 * 1024];
+            let length = stream.read(&mut hello).await.unwrap();
+            connection.read_tls(&mut &hello[..length]).unwrap();
+            connection.process_new_packets().unwrap();
+            let mut answer = Vec::new();
+            while connection.wants_write() {
+                connection.write_tls(&mut answer).unwrap();
+            }
+            stream.write_all(&answer).await.unwrap();
+            // The client refuses the certificate and closes.
+            let _ = stream.read(&mut hello).await;
+        });
+        assert_eq!(ask(&client, &url).await, Ok(()));
+    }
+}
