@@ -8,6 +8,7 @@ use forgebind::api::crd;
 use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::cli::{Cli, Command};
 use forgebind::config::{Config, HooksOnUninstall, UninstallConfig};
+use forgebind::providers::registry;
 use serde_json::{Value, json};
 
 use testkit::chart::{self, NAMESPACE, objects, rendered, snapshot_path, snapshot_values};
@@ -192,6 +193,35 @@ async fn every_public_endpoint_has_its_host_certificate_and_path() -> Result<()>
             (json!("https-internal"), json!("hooks.acme.corp"), json!("forgebind-receiver-internal-tls")),
         ]
     );
+    Ok(())
+}
+
+/// The annotations of the Ingress, with these given.
+async fn annotations_of_the_ingress(given: &Value) -> Result<BTreeMap<String, String>> {
+    let values = json!({"publicURL": "https://hooks.acme.io", "ingress": {"enabled": true, "annotations": given}});
+    let objects = rendered_objects(&values).await?;
+    let ingress = objects.iter().find(|object| object["kind"] == "Ingress").context("an Ingress")?;
+    Ok(serde_json::from_value::<Option<_>>(ingress["metadata"]["annotations"].clone())?.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_ingress_accepts_the_largest_body_of_any_provider_unless_it_is_told_otherwise() -> Result<()> {
+    const SIZES: [&str; 3] =
+        ["haproxy-ingress.github.io/proxy-body-size", "nginx.ingress.kubernetes.io/proxy-body-size", "nginx.org/client-max-body-size"];
+    let limits = ProviderKind::ALL.into_iter().filter_map(registry::provider).map(|provider| provider.webhook().rules().body_limit);
+    let largest = limits.max().context("a provider")?;
+    let present = annotations_of_the_ingress(&json!({})).await?;
+    assert_eq!(present.keys().map(String::as_str).collect::<Vec<_>>(), SIZES);
+    for (name, size) in present {
+        let mebibytes: usize = size.strip_suffix('m').with_context(|| format!("{name}: {size}"))?.parse()?;
+        ensure!(mebibytes << 20 > largest, "{name}: {size} is not more than {largest} bytes");
+    }
+    let given = json!({SIZES[1]: "64m", SIZES[2]: "", "acme.io/team": "git"});
+    let expected = [("acme.io/team", "git"), (SIZES[0], "26m"), (SIZES[1], "64m")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    assert_eq!(annotations_of_the_ingress(&given).await?, expected);
+    let none = annotations_of_the_ingress(&json!({SIZES[0]: "", SIZES[1]: "", SIZES[2]: ""})).await?;
+    ensure!(none.is_empty(), "{none:?}");
     Ok(())
 }
 
