@@ -134,7 +134,7 @@ impl Metrics {
         registry.register("dead_letters", "Events that became dead letters, by reason", families.dead_letters.clone());
         registry.register(
             "discarded_events",
-            "Events that were discarded because their binding or sink is gone",
+            "Events that were discarded because their binding or sink is gone, or the binding lost its grant",
             families.discarded.clone(),
         );
         registry.register("dropped_events", "Events that were dropped to make room in the outbox", families.dropped.clone());

@@ -57,7 +57,7 @@ enum Failure {
     Sink(SinkError),
     /// Nothing was sent, for this reason.
     Held(SinkError),
-    /// The binding or the sink is gone.
+    /// The binding or the sink is gone, or the binding lost its grant.
     Gone,
     /// The record has lost its room.
     Dropped,
@@ -354,7 +354,7 @@ impl Dispatcher {
                 name = delivery.envelope.name,
                 sink = key.1,
                 events = discarded,
-                "events discarded: the sink is gone"
+                "events discarded: the sink is gone, or its binding lost its grant"
             );
         }
     }
