@@ -58,7 +58,7 @@ pub struct Unreachable {
 
 /// Whether a URL answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Reachability {
     /// It has not been checked, or has not failed often enough.
     Unknown,
     Answers,
@@ -69,14 +69,14 @@ impl PublicEndpoints {
     /// Why a URL counts as unreachable; `None` while it answers, or while nothing is known.
     #[must_use]
     pub fn unreachable(&self, url: &Url, now: Timestamp) -> Option<Unreachable> {
-        match self.0.lock().get(url)?.verdict(now) {
-            Verdict::Unreachable(unreachable) => Some(unreachable),
-            Verdict::Unknown | Verdict::Answers => None,
+        match self.0.lock().get(url)?.reachability(now) {
+            Reachability::Unreachable(unreachable) => Some(unreachable),
+            Reachability::Unknown | Reachability::Answers => None,
         }
     }
 
-    /// Records the result of a check, and the last verified delivery. Returns the verdict.
-    fn record(&self, url: &Url, result: Result<(), String>, delivered_at: Option<Timestamp>, now: Timestamp) -> Verdict {
+    /// Records the result of a check, and the last verified delivery. Returns the reachability.
+    fn record(&self, url: &Url, result: Result<(), String>, delivered_at: Option<Timestamp>, now: Timestamp) -> Reachability {
         let mut endpoints = self.0.lock();
         let endpoint = endpoints.entry(url.clone()).or_default();
         endpoint.delivered_at = endpoint.delivered_at.max(delivered_at);
@@ -88,18 +88,18 @@ impl PublicEndpoints {
                 endpoint.failing = Some(Unreachable { since, error });
             }
         }
-        endpoint.verdict(now)
+        endpoint.reachability(now)
     }
 }
 
 impl Endpoint {
-    fn verdict(&self, now: Timestamp) -> Verdict {
+    fn reachability(&self, now: Timestamp) -> Reachability {
         let is_proven = self.delivered_at.is_some_and(|at| now.duration_since(at) < PROVEN);
         match &self.failing {
-            None => Verdict::Answers,
-            Some(_) if is_proven => Verdict::Answers,
-            Some(failing) if self.failures >= FAILURES => Verdict::Unreachable(failing.clone()),
-            Some(_) => Verdict::Unknown,
+            None => Reachability::Answers,
+            Some(_) if is_proven => Reachability::Answers,
+            Some(failing) if self.failures >= FAILURES => Reachability::Unreachable(failing.clone()),
+            Some(_) => Reachability::Unknown,
         }
     }
 }
@@ -140,24 +140,24 @@ fn conclude(context: &Context, name: Option<&str>, url: &Url, result: Result<(),
     let users = view.connections.state_filter(|connection| connection.spec.public_url_name() == name);
     let before = view.public_endpoints.unreachable(url, now);
     let delivered_at = if result.is_err() { users.iter().filter_map(|user| last_delivery(view, user)).max() } else { None };
-    let verdict = view.public_endpoints.record(url, result, delivered_at, now);
+    let reachability = view.public_endpoints.record(url, result, delivered_at, now);
     let label = OfEndpoint { endpoint: name.unwrap_or("default").to_owned() };
-    match &verdict {
-        Verdict::Unknown => {}
-        Verdict::Answers => {
+    match &reachability {
+        Reachability::Unknown => {}
+        Reachability::Answers => {
             context.metrics.public_endpoints.get_or_create(&label).set(1);
             if before.is_some() {
                 info!(%url, "the public URL answers again");
             }
         }
-        Verdict::Unreachable(Unreachable { error, .. }) => {
+        Reachability::Unreachable(Unreachable { error, .. }) => {
             context.metrics.public_endpoints.get_or_create(&label).set(0);
             if before.is_none() {
                 warn!(%url, error, "the public URL does not answer, as seen from inside the cluster");
             }
         }
     }
-    if before.is_some() || matches!(verdict, Verdict::Unreachable(_)) {
+    if before.is_some() || matches!(reachability, Reachability::Unreachable(_)) {
         for user in users {
             view.triggers.connection(&ConnectionTarget::of(&user));
         }
@@ -233,9 +233,14 @@ mod tests {
     fn a_url_is_unreachable_after_three_failures_in_a_row_and_no_longer_after_a_success() {
         let endpoints = PublicEndpoints::default();
         assert_eq!(endpoints.unreachable(&url(), at(0)), None, "nothing is known");
-        let unreachable = Verdict::Unreachable(Unreachable { since: at(2), error: "connection refused".to_owned() });
-        let results = [(refused(), Verdict::Unknown), (Ok(()), Verdict::Answers), (refused(), Verdict::Unknown)];
-        let more = [(refused(), Verdict::Unknown), (refused(), unreachable.clone()), (refused(), unreachable), (Ok(()), Verdict::Answers)];
+        let unreachable = Reachability::Unreachable(Unreachable { since: at(2), error: "connection refused".to_owned() });
+        let results = [(refused(), Reachability::Unknown), (Ok(()), Reachability::Answers), (refused(), Reachability::Unknown)];
+        let more = [
+            (refused(), Reachability::Unknown),
+            (refused(), unreachable.clone()),
+            (refused(), unreachable),
+            (Ok(()), Reachability::Answers),
+        ];
         for (minute, (result, expected)) in (0..).zip(results.into_iter().chain(more)) {
             assert_eq!(endpoints.record(&url(), result, None, at(minute)), expected, "minute {minute}");
         }
@@ -246,10 +251,14 @@ mod tests {
     fn a_verified_delivery_within_ten_minutes_overrules_failed_checks() {
         let endpoints = PublicEndpoints::default();
         for minute in 0..5 {
-            assert_eq!(endpoints.record(&url(), refused(), Some(at(-6)), at(minute)) == Verdict::Answers, minute < 4, "minute {minute}");
+            assert_eq!(
+                endpoints.record(&url(), refused(), Some(at(-6)), at(minute)) == Reachability::Answers,
+                minute < 4,
+                "minute {minute}"
+            );
         }
         assert!(endpoints.unreachable(&url(), at(5)).is_some());
-        assert_eq!(endpoints.record(&url(), refused(), Some(at(5)), at(6)), Verdict::Answers);
+        assert_eq!(endpoints.record(&url(), refused(), Some(at(5)), at(6)), Reachability::Answers);
         assert_eq!(endpoints.unreachable(&url(), at(14)), None);
         assert!(endpoints.unreachable(&url(), at(15)).is_some(), "then the failures count again");
     }

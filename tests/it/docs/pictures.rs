@@ -66,6 +66,7 @@ fn the_picture_of_the_chain_names_the_conditions_of_the_code() -> Result<()> {
         ConditionType::Stalled,
         ConditionType::CredentialExpiring,
         ConditionType::CleanupBlocked,
+        ConditionType::EndpointReachable,
     ];
     let chain = std::fs::read_to_string(repository_root().join(FOLDER).join("chain.d2"))?;
     let arrows = chain.lines().filter(|line| line.contains(" -> ")).filter_map(|line| line.split_once(": "));
