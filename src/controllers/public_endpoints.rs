@@ -1,15 +1,16 @@
 //! Checks once a minute whether the public URLs of the receiver answer, as seen from inside the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use parking_lot::Mutex;
-use reqwest::Client;
+use reqwest::{Client, StatusCode};
 use rustls::CertificateError;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
@@ -17,7 +18,6 @@ use url::Url;
 
 use super::metrics::OfEndpoint;
 use super::{Context, View};
-use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::network::{NetworkPolicy, Purpose};
 
@@ -29,6 +29,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const FAILURES: u32 = 3;
 /// How long a verified delivery proves more than a failed check: the provider may reach what the cluster does not.
 const PROVEN: SignedDuration = SignedDuration::from_mins(10);
+/// How long the error of a URL that does not answer stays the same at least.
+const STEADY: SignedDuration = SignedDuration::from_mins(10);
 /// The path that the receiver answers at the port of deliveries.
 const PATH: &str = "healthz";
 
@@ -43,6 +45,8 @@ struct Endpoint {
     failures: u32,
     /// The first of these failures, and the message of the last.
     failing: Option<Unreachable>,
+    /// When the error was last replaced.
+    told_at: Option<Timestamp>,
     /// The last verified delivery there.
     delivered_at: Option<Timestamp>,
 }
@@ -52,7 +56,7 @@ struct Endpoint {
 pub struct Unreachable {
     /// Time of the first failure.
     pub since: Timestamp,
-    /// The last error. Safe to show.
+    /// The error of the last check, or of one within the ten minutes before it. Safe to show.
     pub error: String,
 }
 
@@ -85,7 +89,12 @@ impl PublicEndpoints {
             Err(error) => {
                 endpoint.failures = endpoint.failures.saturating_add(1);
                 let since = endpoint.failing.as_ref().map_or(now, |failing| failing.since);
-                endpoint.failing = Some(Unreachable { since, error });
+                // An error that alternates must not change the conditions at each check.
+                let is_steady = endpoint.failures > FAILURES && now.duration_since(endpoint.told_at.unwrap_or(now)) < STEADY;
+                match &mut endpoint.failing {
+                    Some(_) if is_steady => {}
+                    failing => (*failing, endpoint.told_at) = (Some(Unreachable { since, error }), Some(now)),
+                }
             }
         }
         endpoint.reachability(now)
@@ -107,6 +116,8 @@ impl Endpoint {
 /// Checks the public URLs once a minute. Never returns.
 pub async fn follow(context: &Context) {
     let view = &context.view;
+    // What an earlier term of this leader found says nothing of now.
+    view.public_endpoints.0.lock().clear();
     context.metrics.public_endpoints.clear();
     let client = match client(&view.network) {
         Ok(client) => client,
@@ -119,8 +130,8 @@ pub async fn follow(context: &Context) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        for (name, url) in endpoints(view) {
-            let result = ask(&client, url).await;
+        let asked = endpoints(view).into_iter().map(async |(name, url)| (name, url, ask(&client, url).await));
+        for (name, url, result) in join_all(asked).await {
             conclude(context, name, url, result);
         }
     }
@@ -133,40 +144,46 @@ fn endpoints(view: &View) -> Vec<(Option<&str>, &Url)> {
     urls.default.iter().map(|url| (None, url)).chain(named).collect()
 }
 
-/// Records the result of a check, and tells the connections that use the URL while it does not answer and when it answers again.
+/// Records the result of a check, and tells the connections that use the URL when what they report of it changes.
 fn conclude(context: &Context, name: Option<&str>, url: &Url, result: Result<(), String>) {
     let view = &context.view;
     let now = view.clock.now();
-    let users = view.connections.state_filter(|connection| connection.spec.public_url_name() == name);
+    let users = users(view, name);
     let before = view.public_endpoints.unreachable(url, now);
-    let delivered_at = if result.is_err() { users.iter().filter_map(|user| last_delivery(view, user)).max() } else { None };
+    let delivered_at = result.is_err().then(|| last_delivery(view, &users)).flatten();
     let reachability = view.public_endpoints.record(url, result, delivered_at, now);
     let label = OfEndpoint { endpoint: name.unwrap_or("default").to_owned() };
     match &reachability {
         Reachability::Unknown => {}
-        Reachability::Answers => {
-            context.metrics.public_endpoints.get_or_create(&label).set(1);
-            if before.is_some() {
-                info!(%url, "the public URL answers again");
-            }
-        }
-        Reachability::Unreachable(Unreachable { error, .. }) => {
-            context.metrics.public_endpoints.get_or_create(&label).set(0);
-            if before.is_none() {
-                warn!(%url, error, "the public URL does not answer, as seen from inside the cluster");
-            }
-        }
+        Reachability::Answers => drop(context.metrics.public_endpoints.get_or_create(&label).set(1)),
+        Reachability::Unreachable(_) => drop(context.metrics.public_endpoints.get_or_create(&label).set(0)),
     }
-    if before.is_some() || matches!(reachability, Reachability::Unreachable(_)) {
+    let after = match reachability {
+        Reachability::Unreachable(unreachable) => Some(unreachable),
+        Reachability::Unknown | Reachability::Answers => None,
+    };
+    match (&before, &after) {
+        (None, Some(Unreachable { error, .. })) => warn!(%url, error, "the public URL does not answer, as seen from inside the cluster"),
+        (Some(_), None) => info!(%url, "the public URL answers again, or a delivery has arrived there"),
+        _ => {}
+    }
+    // While the URL does not answer, the conditions are checked each minute: the proof of a delivery ends between two checks.
+    if before.is_some() || after.is_some() {
         for user in users {
-            view.triggers.connection(&ConnectionTarget::of(&user));
+            view.triggers.connection(&user);
         }
     }
 }
 
-/// Time of the last verified delivery to a binding of a connection.
-fn last_delivery(view: &View, connection: &GitProviderConnection) -> Option<Timestamp> {
-    let bindings = view.bindings_of(&ConnectionTarget::of(connection));
+/// The connections that choose a URL.
+fn users(view: &View, name: Option<&str>) -> BTreeSet<ConnectionTarget> {
+    let users = view.connections.state_filter(|connection| connection.spec.public_url_name() == name);
+    users.iter().map(|connection| ConnectionTarget::of(connection)).collect()
+}
+
+/// Time of the last verified delivery to a binding of these connections.
+fn last_delivery(view: &View, users: &BTreeSet<ConnectionTarget>) -> Option<Timestamp> {
+    let bindings = view.bindings.state_filter(|binding| users.contains(&binding.connection_target()));
     let seen = |uid: String| Some(view.memory.get(&uid).evidence?.last_delivery?.at);
     bindings.iter().filter_map(|binding| binding.uid()).filter_map(seen).max()
 }
@@ -175,26 +192,36 @@ fn client(network: &Arc<NetworkPolicy>) -> reqwest::Result<Client> {
     network.client_builder(Purpose::PublicEndpoint).timeout(TIMEOUT).pool_max_idle_per_host(0).build()
 }
 
-/// Asks a URL as a load balancer would. The error is safe to show.
+/// Asks a URL as a load balancer would. The error is safe to show, and the same as long as its cause is.
 async fn ask(client: &Client, url: &Url) -> Result<(), String> {
     let mut address = url.clone();
     address.set_path(&format!("{}/{PATH}", url.path().trim_end_matches('/')));
-    match client.head(address).send().await {
-        Ok(answer) if answer.status().is_success() => Ok(()),
-        Ok(answer) => Err(format!("HEAD {}/{PATH} was answered {}", url.path().trim_end_matches('/'), answer.status().as_u16())),
-        // The provider may trust an authority that the controller does not know.
-        Err(error) if is_unknown_issuer(&error) => Ok(()),
+    match client.head(address).send().await.map(|answer| answer.status()) {
+        Ok(status) if status.is_success() => Ok(()),
+        // Something admits only the addresses of providers.
+        Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Ok(()),
+        Ok(status) => Err(format!("HEAD {}/{PATH} was answered {}", url.path().trim_end_matches('/'), status.as_u16())),
         Err(error) if error.is_timeout() => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
-        Err(error) => Err(innermost(&error)),
+        Err(error) => match causes(&error).find_map(tls_error) {
+            Some(rustls::Error::InvalidCertificate(error)) => certificate(error),
+            _ => Err(innermost(&error)),
+        },
     }
+}
+
+/// What a certificate that is not accepted here means. The provider may trust an authority that the controller does not know.
+fn certificate(error: &CertificateError) -> Result<(), String> {
+    let told = match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "its certificate is not valid yet",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => "its certificate is for another name",
+        _ => return Ok(()),
+    };
+    Err(told.to_owned())
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
-}
-
-fn is_unknown_issuer(error: &reqwest::Error) -> bool {
-    causes(error).filter_map(tls_error).any(|error| matches!(error, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
 }
 
 /// The TLS error in a cause. An I/O error exposes the error that it wraps only through its own method.
@@ -245,6 +272,40 @@ mod tests {
             assert_eq!(endpoints.record(&url(), result, None, at(minute)), expected, "minute {minute}");
         }
         assert_eq!(endpoints.unreachable(&url(), at(9)), None);
+    }
+
+    #[test]
+    fn an_error_that_alternates_is_told_once_in_ten_minutes() {
+        let endpoints = PublicEndpoints::default();
+        let answered = |code: u16| Err(format!("answered {code}"));
+        let mut told = Vec::new();
+        for minute in 0..30 {
+            endpoints.record(&url(), answered(if minute % 2 == 0 { 502 } else { 503 }), None, at(minute));
+            told.extend(endpoints.unreachable(&url(), at(minute)).map(|unreachable| unreachable.error));
+        }
+        told.dedup();
+        assert!((1..=4).contains(&told.len()), "{told:?}");
+    }
+
+    #[test]
+    fn only_what_breaks_deliveries_is_told_of_a_certificate() {
+        assert_eq!(certificate(&CertificateError::UnknownIssuer), Ok(()));
+        assert_eq!(certificate(&CertificateError::BadSignature), Ok(()));
+        for (error, says) in [
+            (CertificateError::Expired, "has expired"),
+            (CertificateError::NotValidYet, "not valid yet"),
+            (CertificateError::NotValidForName, "another name"),
+        ] {
+            assert!(certificate(&error).unwrap_err().contains(says));
+        }
+    }
+
+    #[tokio::test]
+    async fn something_that_admits_only_providers_is_an_answer() {
+        for status in ["401 Unauthorized", "403 Forbidden"] {
+            let (url, _) = server(status).await;
+            assert_eq!(ask(&client_for(&url), &url).await, Ok(()));
+        }
     }
 
     #[test]
@@ -309,10 +370,14 @@ mod tests {
     async fn a_certificate_of_an_unknown_authority_is_an_answer() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url: Url = format!("https://hooks.acme.io:{}", listener.local_addr().unwrap().port()).parse().unwrap();
-        let made = rcgen::generate_simple_self_signed(["hooks.acme.io".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        // As `openssl req -x509` makes it.
+        let mut parameters = rcgen::CertificateParams::new(["hooks.acme.io".to_owned()]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key_pair = rcgen::KeyPair::generate().unwrap();
+        let made = parameters.self_signed(&key_pair).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key_pair.serialize_der()).unwrap();
         let client = client_for(&url);
-        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.der().clone()], key).unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, de};
 
 /// An id as text. Some versions write it as a number, others as a string; both mean the same.
@@ -55,9 +56,20 @@ pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64,
     id.as_str().parse().map_err(|_| de::Error::custom("not a whole number"))
 }
 
-/// Reads a whole number that is not negative, also from a string; null and any other text count as absent.
+/// Reads a whole number that is not negative, also from a string; anything else counts as absent.
 pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Ok(Option::<Id>::deserialize(deserializer)?.and_then(|id| id.as_str().parse().ok()))
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Found {
+        Number(u64),
+        Text(String),
+        Other(IgnoredAny),
+    }
+    Ok(match Found::deserialize(deserializer)? {
+        Found::Number(number) => Some(number),
+        Found::Text(text) => text.parse().ok(),
+        Found::Other(IgnoredAny) => None,
+    })
 }
 
 /// Reads a value; null becomes the default: `None`, false, or empty.
@@ -78,6 +90,21 @@ mod tests {
         level: i64,
         #[serde(default, deserialize_with = "or_default")]
         events: Vec<String>,
+    }
+
+    #[test]
+    fn what_is_no_number_counts_as_absent() {
+        #[derive(Deserialize)]
+        struct Numbered {
+            #[serde(default, deserialize_with = "number")]
+            number: Option<u64>,
+        }
+        let read = |document| serde_json::from_value::<Numbered>(document).unwrap().number;
+        assert_eq!((read(json!({"number": 7})), read(json!({"number": "7"}))), (Some(7), Some(7)));
+        for other in [json!(null), json!(""), json!(1.5), json!(-1), json!("x"), json!({"a": 1}), json!([1])] {
+            assert_eq!(read(json!({"number": other})), None);
+        }
+        assert_eq!(read(json!({})), None);
     }
 
     #[test]

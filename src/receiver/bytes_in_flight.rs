@@ -1,7 +1,7 @@
 //! Limits the bytes of all bodies that are being received or delivered.
 //!
-//! A namespace gets at most half of what the others leave. So one whose sinks are slow, or two, cannot make the receiver refuse
-//! the deliveries of all others.
+//! A namespace gets at most half of what the others leave, or one body that fits. So one whose sinks are slow, or two, cannot make
+//! the receiver refuse the deliveries of all others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -77,25 +77,31 @@ impl Used {
 impl ByteReservation {
     /// Adds bytes, which count until the reservation is dropped.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        let (own, total) = self.budget.used.lock().change(&self.namespace, bytes, 0);
+        let (own, total) = self.change(bytes, 0);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.budget.metrics.bytes_in_flight(total);
         let left_by_others = self.budget.limit.saturating_sub(total.saturating_sub(own));
-        if own > left_by_others / 2 { Err(NoRoom) } else { Ok(()) }
+        let fits = own <= left_by_others / 2 || (own == self.bytes && own <= left_by_others);
+        if fits { Ok(()) } else { Err(NoRoom) }
     }
 
     /// Changes the reservation to this many bytes, even beyond the limit, because they are already in memory.
     pub(super) fn change_to(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
-        let (_, total) = self.budget.used.lock().change(&self.namespace, bytes, before);
-        self.budget.metrics.bytes_in_flight(total);
+        self.change(bytes, before);
+    }
+
+    /// Changes what the namespace uses. Returns what it and all use now.
+    fn change(&self, more: usize, less: usize) -> (usize, usize) {
+        let mut used = self.budget.used.lock();
+        let now = used.change(&self.namespace, more, less);
+        self.budget.metrics.bytes_in_flight(now.1);
+        now
     }
 }
 
 impl Drop for ByteReservation {
     fn drop(&mut self) {
-        let (_, total) = self.budget.used.lock().change(&self.namespace, 0, self.bytes);
-        self.budget.metrics.bytes_in_flight(total);
+        self.change(0, self.bytes);
     }
 }
 
@@ -112,14 +118,26 @@ mod tests {
             let mut reservation = budget.reserve(namespace);
             reservation.grow(bytes).map(|()| reservation).map_err(|_| namespace.to_owned())
         };
-        let first = take("a", 32).unwrap();
+        let first = [take("a", 20).unwrap(), take("a", 12).unwrap()];
         assert_eq!(take("a", 1).err().as_deref(), Some("a"), "half of all is its share");
-        let _second = take("b", 16).unwrap();
+        let _second = [take("b", 10).unwrap(), take("b", 6).unwrap()];
         assert_eq!(take("b", 1).err().as_deref(), Some("b"));
+        assert_eq!(take("c", 17).err().as_deref(), Some("c"), "there is no room for it");
         let _third = take("c", 8).unwrap();
         drop(first);
-        let _again = take("a", 20).unwrap();
+        let _again = [take("a", 10).unwrap(), take("a", 10).unwrap()];
         assert!(budget.used.lock().namespaces.len() == 3);
+    }
+
+    #[test]
+    fn one_body_of_the_largest_size_of_each_of_two_namespaces_fits() {
+        let budget = BytesInFlight::new(64, Metrics::new(&mut Registry::default()));
+        let (mut first, mut second) = (budget.reserve("a"), budget.reserve("b"));
+        for _ in 0..25 {
+            first.grow(1).unwrap();
+            second.grow(1).unwrap();
+        }
+        assert_eq!(budget.reserve("c").grow(15), Err(NoRoom));
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub(super) struct Dedupe {
     /// its hash.
     content: quality::RandomState,
     ids: TtlCache<(u64, u64), Arc<Entry>>,
+    /// The entries by their derived ids, for as long as another hook may report the same event. Later, the same content is another
+    /// event.
+    derived: TtlCache<(u64, u64), Arc<Entry>>,
     contents: TtlCache<(u64, usize), Arc<Mutex<ContentDuplicates>>>,
     states: TtlCache<(u64, u64), Arc<Mutex<LastState>>>,
 }
@@ -144,6 +147,7 @@ impl Dedupe {
             second: RandomState::new(),
             content: quality::RandomState::default(),
             ids: TtlCache::since_insert(REMEMBERED, IDS),
+            derived: TtlCache::since_insert(SIDE_BY_SIDE, CONTENTS),
             contents: TtlCache::since_insert(SIDE_BY_SIDE, CONTENTS),
             states: TtlCache::since_use(STATE_REMEMBERED, STATES),
         }
@@ -167,7 +171,7 @@ impl Dedupe {
         };
         if identity.derived_id.is_some() {
             // An earlier process may have received it by the other hook.
-            chosen = self.ids.get_or_insert_with(self.key(identity.uid, &id), || chosen);
+            chosen = self.derived.get_or_insert_with(self.key(identity.uid, &id), || chosen);
         }
         if !Arc::ptr_eq(&chosen, &own) {
             self.ids.insert(key, chosen.clone());
@@ -203,7 +207,9 @@ impl Dedupe {
             }
         }
         self.ids.insert(key, Arc::clone(&entry));
-        self.ids.insert(self.key(uid, id), Arc::clone(&entry));
+        if is_open && id != delivery {
+            self.derived.insert(self.key(uid, id), Arc::clone(&entry));
+        }
         entry
     }
 
@@ -337,9 +343,9 @@ impl Claim {
             // Pending events may have been accepted in the meantime.
             if !matches!(state.phase, Phase::Complete) {
                 state.phase = match answer {
-                    DeliveryResult::Accepted => Phase::Complete,
+                    DeliveryResult::Accepted if !state.reopened => Phase::Complete,
                     DeliveryResult::Pending if !state.reopened => Phase::Pending,
-                    DeliveryResult::Pending | DeliveryResult::Unwanted | DeliveryResult::Overloaded => Phase::New,
+                    _ => Phase::New,
                 };
             }
         }
@@ -506,6 +512,26 @@ mod tests {
             assert!(ids.insert(claim.entry().event_id().to_owned()), "{number}");
             claim.finish(DeliveryResult::Accepted);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_content_is_another_event_once_no_other_hook_can_report_it() {
+        let dedupe = Dedupe::new();
+        first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(DeliveryResult::Accepted);
+        tokio::time::advance(SIDE_BY_SIDE + Duration::from_secs(1)).await;
+        first(dedupe.begin(&identity("2", "100", true, b"push"))).finish(DeliveryResult::Accepted);
+        tokio::time::advance(SIDE_BY_SIDE + Duration::from_secs(1)).await;
+        first(dedupe.begin(&identity("3", "100", false, b"push"))).finish(DeliveryResult::Accepted);
+    }
+
+    #[test]
+    fn what_was_discarded_before_it_was_stored_may_be_sent_again_by_the_provider() {
+        let dedupe = Dedupe::new();
+        let push = identity("1", "100", false, b"{}");
+        let claim = first(dedupe.begin(&push));
+        claim.entry().reopen();
+        claim.finish(DeliveryResult::Accepted);
+        assert!(!is_duplicate(&dedupe.begin(&push)));
     }
 
     #[test]

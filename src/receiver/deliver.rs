@@ -124,7 +124,7 @@ impl Delivering {
         let once: Option<Vec<_>> = content.events.iter().map(|event| event.once.as_ref()).collect();
         let repository_id = route.repository_id().or(content.repository_id.as_deref()).unwrap_or_default().to_owned();
         let several_hooks = route.may_have_several_hooks(&secret_version, at);
-        let derived_id = several_hooks.then(|| derived_id(&[&route_config.uid, &repository_id, &format!("{events:?}")], &payload));
+        let derived_id = several_hooks.then(|| derived_event_id(&route_config.uid, &repository_id, events, &payload));
         let identity = Identity {
             uid: &route_config.uid,
             id,
@@ -146,8 +146,8 @@ impl Delivering {
         if parts.is_empty() {
             self.evidence.settled(&route_config.uid, number, at);
             claim.finish(DeliveryResult::Unwanted);
-            let wanted = route_config.sinks.is_empty() && events.iter().any(|event| route_config.events.contains(event));
-            return if wanted { Outcome::Accepted } else { Outcome::Unwanted };
+            let is_only_counted = route_config.sinks.is_empty() && events.iter().any(|event| route_config.events.contains(event));
+            return if is_only_counted { Outcome::Accepted } else { Outcome::Unwanted };
         }
         self.evidence.waiting(&route_config.uid, number, at);
         let envelope = Envelope {
@@ -165,7 +165,8 @@ impl Delivering {
         let answer = self.dispatcher.deliver(arrived).await;
         claim.finish(answer);
         match answer {
-            DeliveryResult::Accepted | DeliveryResult::Unwanted => Outcome::Accepted,
+            DeliveryResult::Accepted => Outcome::Accepted,
+            DeliveryResult::Unwanted => Outcome::Unwanted,
             DeliveryResult::Pending => Outcome::Pending,
             DeliveryResult::Overloaded => Outcome::Overloaded,
         }
@@ -197,6 +198,12 @@ fn part(sink: &str, mut events: Vec<usize>, all: usize) -> Part {
 /// replaced by its digest: it comes from a header that no signature covers.
 fn plain_id(id: &str) -> String {
     if !id.is_empty() && shown(id) == id { id.to_owned() } else { derived_id(&[], id.as_bytes()) }
+}
+
+/// The id of the events of a delivery that may come by two webhooks: the same for both of them, and at every receiver.
+fn derived_event_id(uid: &str, repository_id: &str, events: &[EventKind], payload: &[u8]) -> String {
+    let kinds = events.iter().map(|event| event.cloud_event_type());
+    derived_id(&[uid, repository_id].into_iter().chain(kinds).collect::<Vec<_>>(), payload)
 }
 
 /// An id that is derived from these texts and this content.

@@ -29,6 +29,9 @@ use crate::providers::{Provider, Webhook};
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// How long after a change of the secret a wrong proof is attributed to our own delay.
 const RECENTLY: SignedDuration = SignedDuration::from_mins(5);
+/// How long after a change of the secret the former hook may still deliver: it is deleted after a minute, and its last delivery takes
+/// its time.
+const OVERLAPPING: SignedDuration = SignedDuration::from_mins(10);
 /// When the status first records a secret older than this, the hook was found rather than created.
 const FIRST_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
@@ -364,7 +367,7 @@ impl Route {
 
     /// Whether received events may be sent to the sinks. While the connection is missing, its grant cannot be confirmed.
     pub(super) fn may_send(&self) -> bool {
-        self.config.access == RouteAccess::Open && !self.is_refused()
+        self.config.access == RouteAccess::Open && self.connection.is_some() && !self.is_refused()
     }
 
     /// The webhook implementation for its deliveries; `None` while the connection is unknown or its provider is not enabled.
@@ -444,16 +447,19 @@ impl Route {
         self.config.previous.is_empty() && made_at.is_some_and(|made_at| changed_at.duration_since(made_at) < FIRST_WITHIN)
     }
 
-    /// Records a secret version that verified a delivery. Returns whether several hooks may report the same events: those of several
-    /// secret versions, or of several connections.
+    /// Records a secret version that verified a delivery. Returns whether two hooks may report the same events at present: of two
+    /// connections, or of two secret versions at a provider where a rotation creates a second hook.
     pub(super) fn may_have_several_hooks(&self, secret_version: &str, now: Timestamp) -> bool {
         let proved = derived_second(secret_version).unwrap_or_default();
         let newest = self.state.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
         let present = self.config.secret_version.as_deref();
-        self.config.moved
-            || present != Some(secret_version)
+        let updates_its_hook = || self.connection.as_ref().and_then(|connection| connection.provider);
+        if self.config.moved || updates_its_hook().is_some_and(|provider| provider.capabilities().update_sets_secret) {
+            return self.config.moved;
+        }
+        present != Some(secret_version)
             || present.and_then(derived_second).is_some_and(|present| newest > present)
-            || self.config.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
+            || self.config.changed_at.is_some_and(|at| now.duration_since(at) < OVERLAPPING)
     }
 
     /// Whether a verified delivery belongs to the binding. A repository belongs to the binding only once the controller has

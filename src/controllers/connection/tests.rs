@@ -212,9 +212,9 @@ fn a_public_url_that_does_not_answer_is_told_and_lowers_nothing() {
     assert_eq!(told(&facts), (None, "True".to_owned()));
     let since = Timestamp::from_second(1_799_999_000).unwrap();
     let unreachable = Unreachable { since, error: "HEAD /healthz was answered 404".to_owned() };
-    facts.usage.webhooks = true;
-    assert_eq!(told(&facts).0, None);
     facts.snapshot.unreachable = Some(("https://hooks.acme.io/".parse().unwrap(), unreachable));
+    assert_eq!(told(&facts).0, None, "no binding of it has a webhook");
+    facts.usage.webhooks = true;
     let (condition, ready) = told(&facts);
     let condition = condition.unwrap();
     assert_eq!((condition.status.as_str(), condition.reason.as_str(), ready.as_str()), ("False", "EndpointUnreachable", "True"));

@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::{Change, Event};
 use crate::receiver::envelope::Envelope;
 
@@ -57,11 +58,11 @@ pub(in crate::receiver) fn omitted_body(omitted: usize) -> Bytes {
 
 /// How the reference of a push or a tag changed. A pull request is no reference, and its body tells its action.
 const fn change(event: &Event) -> Option<&str> {
-    match (event.pull_request, event.change) {
-        (Some(_), _) => None,
-        (None, Change::Created) => Some("created"),
-        (None, Change::Updated) => Some("updated"),
-        (None, Change::Deleted) => Some("deleted"),
+    match (event.kind, event.change) {
+        (EventKind::Push | EventKind::Tag, Change::Created) => Some("created"),
+        (EventKind::Push | EventKind::Tag, Change::Updated) => Some("updated"),
+        (EventKind::Push | EventKind::Tag, Change::Deleted) => Some("deleted"),
+        _ => None,
     }
 }
 
@@ -71,7 +72,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::v1alpha1::EventKind;
 
     fn envelope(id: &str, events: Vec<Event>) -> Envelope {
         Envelope {

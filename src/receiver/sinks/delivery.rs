@@ -94,7 +94,9 @@ pub(super) struct StoredNow {
 pub(super) struct GivenUp {
     /// The events that were open, as part and event.
     pub(super) open: Vec<(usize, usize)>,
-    /// Whether they counted as pending.
+    /// The part of each dead letter.
+    pub(super) dead_letters: Vec<usize>,
+    /// Whether the open ones counted as pending.
     pub(super) was_stored: bool,
 }
 
@@ -204,12 +206,14 @@ impl Delivery {
         let mut progress = self.lock();
         progress.body = Body::Gone;
         let was_stored = progress.stored.is_some();
-        let mut open = Vec::new();
+        let (mut open, mut dead_letters) = (Vec::new(), Vec::new());
         for (part, states) in self.parts.iter().enumerate().zip(&mut progress.states) {
             let (number, part) = part;
             for (status, event) in states.iter_mut().zip(&part.events) {
-                if matches!(status, Status::Open(_)) {
-                    open.push((number, *event));
+                match status {
+                    Status::Open(_) => open.push((number, *event)),
+                    Status::DeadLetter(_) => dead_letters.push(number),
+                    Status::Accepted | Status::Discarded => {}
                 }
                 if !matches!(status, Status::Accepted) {
                     *status = Status::Discarded;
@@ -218,7 +222,7 @@ impl Delivery {
         }
         drop(progress);
         self.changed.send_replace(());
-        GivenUp { open, was_stored }
+        GivenUp { open, dead_letters, was_stored }
     }
 
     /// Sets the state of an event. `None` if it was no longer open.
@@ -285,6 +289,11 @@ impl Delivery {
     /// Removes a dead letter. Returns false if it is none any more.
     pub(super) fn remove_dead_letter(&self, part: usize, event: usize) -> bool {
         self.replace_dead_letter(part, event, Status::Discarded)
+    }
+
+    /// Whether every event was accepted by every sink.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.lock().is_accepted()
     }
 
     /// Whether nothing is left to do for the delivery.

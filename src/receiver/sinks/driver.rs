@@ -128,7 +128,10 @@ impl Dispatcher {
         let step = match chosen {
             Next::Send(event) => match lane.deliveries.get(&event) {
                 Some(delivery) => Step::Send(event, Arc::clone(delivery)),
-                None => Step::Wait(Some(now)),
+                None => {
+                    lane.queue.settle(event);
+                    Step::Wait(Some(now))
+                }
             },
             Next::Wait(_) if is_idle && (phase != Phase::Running || lane.queue.is_empty()) => {
                 lanes.remove(key);
@@ -216,24 +219,31 @@ impl Dispatcher {
             delivery.entry.accept(sink, event.event);
         }
         let attempt = match result {
-            Ok(Success::Accepted) => Attempt::Accepted,
-            Ok(Success::Earlier) | Err(Failure::Dropped | Failure::Gone) => Attempt::Settled,
-            Err(Failure::Sink(SinkError::Status(413))) => Attempt::TooLarge,
-            Err(Failure::Sink(_)) => Attempt::Failed,
-            Err(Failure::Held(_)) => Attempt::Held,
+            Ok(Success::Accepted) => Some(Attempt::Accepted),
+            Err(Failure::Sink(SinkError::Status(413))) => Some(Attempt::TooLarge),
+            Err(Failure::Sink(_)) => Some(Attempt::Failed),
+            Err(Failure::Held(_)) => Some(Attempt::Held),
+            Ok(Success::Earlier) | Err(Failure::Dropped | Failure::Gone) => None,
         };
         let mut lanes = self.lanes();
         let Some(lane) = lanes.get_mut(key) else { return };
-        let changes = lane.queue.finish(event, attempt, now, fastrand::f64());
-        // Its room was needed while it was under way, or before.
-        if matches!(result, Err(Failure::Dropped)) || (delivery.is_concluded() && lane.queue.remove(event)) {
+        let changes = match attempt {
+            Some(attempt) => lane.queue.finish(event, attempt, now, fastrand::f64()),
+            None => {
+                lane.queue.settle(event);
+                if result.is_ok() { vec![Change::Accepted(event)] } else { Vec::new() }
+            }
+        };
+        if matches!(result, Err(Failure::Dropped)) {
+            lane.deliveries.remove(&event);
+        }
+        // Its room was needed while it was under way.
+        if delivery.is_concluded() && lane.queue.remove(event) {
             lane.deliveries.remove(&event);
         }
         let state = lane.queue.state();
-        let earlier = matches!(result, Ok(Success::Earlier)).then_some(Change::Accepted(event));
         let changes: Vec<_> = changes
             .into_iter()
-            .chain(earlier)
             .filter_map(|change| {
                 let delivery = lane.deliveries.get(&change.key()).cloned()?;
                 if !matches!(change, Change::Parked(..)) {
@@ -333,7 +343,7 @@ impl Dispatcher {
     fn discard_lane(&self, key: &LaneKey, under_way: EventKey) {
         let mut lanes = self.lanes();
         let Some(lane) = lanes.get_mut(key) else { return };
-        drop(lane.queue.finish(under_way, Attempt::Settled, Instant::now(), 0.0));
+        lane.queue.settle(under_way);
         let waiting: Vec<_> = lane.queue.keys().collect();
         let events = waiting.into_iter().filter(|event| lane.queue.remove(*event)).chain([under_way]);
         let gone: Vec<_> = events.filter_map(|event| Some((event, lane.deliveries.remove(&event)?))).collect();

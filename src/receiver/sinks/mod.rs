@@ -226,7 +226,9 @@ impl Dispatcher {
 
     /// Stores what is still open of a delivery.
     async fn store(&self, delivery: &Arc<Delivery>) -> DeliveryResult {
-        let Some((record, body)) = delivery.record() else { return DeliveryResult::Accepted };
+        let Some((record, body)) = delivery.record() else {
+            return if delivery.is_accepted() { DeliveryResult::Accepted } else { DeliveryResult::Unwanted };
+        };
         let kept = self.outbox.keep(record.clone(), body).await;
         let result = match kept.result {
             Ok(place) => {
@@ -235,10 +237,8 @@ impl Dispatcher {
             }
             Err(error) => {
                 tracing::warn!(namespace = delivery.envelope.namespace, name = delivery.envelope.name, delivery = delivery.envelope.delivery, %error, "delivery not stored");
-                for (part, _, _) in delivery.dead_letters() {
-                    with_sink(delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, -1));
-                }
-                self.withdraw(delivery, &delivery.discard().open);
+                let given_up = self.give_up(delivery);
+                self.withdraw(delivery, &given_up.open);
                 DeliveryResult::Overloaded
             }
         };
@@ -266,10 +266,7 @@ impl Dispatcher {
     /// Gives up a stored delivery whose room was needed.
     fn drop_stored(&self, sequence: Sequence) {
         let Some(delivery) = self.stored().remove(&sequence) else { return };
-        for (part, _, _) in delivery.dead_letters() {
-            with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, -1));
-        }
-        let GivenUp { open, was_stored } = delivery.discard();
+        let GivenUp { open, was_stored, .. } = self.give_up(&delivery);
         self.withdraw(&delivery, &open);
         for (part, _) in open.iter().filter(|_| was_stored) {
             with_sink(&delivery, *part, |sink| self.evidence.sink_pending(&delivery.envelope.uid, sink, -1));
@@ -285,6 +282,15 @@ impl Dispatcher {
             events = open.len(),
             "pending events dropped: the outbox needs their room"
         );
+    }
+
+    /// Gives up everything that waits of a delivery, and its dead letters.
+    fn give_up(&self, delivery: &Delivery) -> GivenUp {
+        let given_up = delivery.discard();
+        for part in &given_up.dead_letters {
+            with_sink(delivery, *part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, -1));
+        }
+        given_up
     }
 
     /// Removes a stored delivery of which nothing is left to do.

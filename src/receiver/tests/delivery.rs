@@ -139,7 +139,8 @@ async fn one_event_from_hooks_with_two_secret_versions_arrives_once() {
     assert_eq!(harness.send(&old("old-2", &bodies[1])).await, 200);
     harness.routes.apply_binding(&binding(|object| {
         object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
-        object["status"]["webhook"] = json!({"secretVersion": next, "previousSecrets": [{"version": secret_version(0)}]});
+        object["status"]["webhook"] =
+            json!({"secretVersion": next, "previousSecrets": [{"version": secret_version(0)}], "secretChangedAt": "2026-11-20T10:00:30Z"});
     }));
     let (first, second) = (old("old-3", &bodies[2]), new("new-3", &bodies[2]));
     let both = futures::future::join(harness.send(&first), harness.send(&second)).await;
@@ -275,9 +276,13 @@ async fn events_of_a_binding_that_lost_its_grant_are_discarded_and_those_without
     let pending = |count: u32| format!("forgebind_receiver_pending_deliveries {count}");
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
     harness.routes.remove_connection("team", "acme");
-    let attempts = sink.attempts();
     sink.usually(200);
-    assert!(harness.metrics().contains(&pending(1)), "the connection may come back");
+    until("nothing is sent without a connection", || {
+        harness.seen().sinks["a"].last_error.as_deref() == Some("is not available at the moment")
+    })
+    .await;
+    let attempts = sink.attempts();
+    assert!(harness.metrics().contains(&pending(1)) && sink.accepted().is_empty(), "the connection may come back");
     let mut closed = gitea();
     closed.spec.allowed_bindings =
         Some(vec![serde_json::from_value(json!({"namespaces": {"from": "Same"}, "repositories": ["acme/other"]})).unwrap()]);

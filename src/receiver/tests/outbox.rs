@@ -43,7 +43,8 @@ async fn a_restart_during_a_rotation_gives_one_event_one_id() {
     let rotating = |harness: &Harness| {
         harness.routes.apply_binding(&binding(|object| {
             object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
-            object["status"]["webhook"] = json!({"secretVersion": secret_version(0), "previousSecrets": [{"version": secret_version(60)}]});
+            let previous = json!([{"version": secret_version(60)}]);
+            object["status"]["webhook"] = json!({"secretVersion": secret_version(0), "previousSecrets": previous, "secretChangedAt": NOW});
         }));
     };
     let body = push_body(7, "acme/shop", "refs/heads/main", "c");

@@ -53,9 +53,6 @@ pub(super) enum Attempt {
     TooLarge,
     /// Nothing was sent: the sink may not be sent to at present.
     Held,
-    /// Nothing was sent, and nothing has to be: the sink accepted it in an earlier attempt, or its room was needed. Says nothing
-    /// about the sink.
-    Settled,
 }
 
 /// What to do now.
@@ -237,15 +234,10 @@ impl Queue {
         }
         self.in_flight -= 1;
         self.subject(&subject).in_flight = None;
-        if attempt == Attempt::Settled {
-            self.change(&subject, |queue| queue.forget(key, &subject));
-            self.settle_mode();
-            return Vec::new();
-        }
         let mut changes = match attempt {
             Attempt::Accepted => self.accept(key, &subject),
             Attempt::TooLarge => vec![self.park(key, now)],
-            Attempt::Failed | Attempt::Held | Attempt::Settled => self.fail(key, now, jitter, attempt == Attempt::Failed),
+            Attempt::Failed | Attempt::Held => self.fail(key, now, jitter, attempt == Attempt::Failed),
         };
         self.arm(&subject);
         if attempt == Attempt::Accepted {
@@ -256,6 +248,18 @@ impl Queue {
         let is_at_fault = self.accepted.as_ref().is_some_and(|(at, of)| *of != subject && failing_since.is_some_and(|since| *at >= since));
         changes.extend(self.judge(key, &subject, attempt, is_at_fault, now, jitter));
         changes
+    }
+
+    /// Removes an event of which nothing was sent and nothing has to be: the sink accepted it earlier, or its room was needed. Says
+    /// nothing about the sink.
+    pub(super) fn settle(&mut self, key: EventKey) {
+        let Some(subject) = self.events.get(&key).map(|waiting| Arc::clone(&waiting.subject)) else { return };
+        if self.is_under_way(key) {
+            self.in_flight -= 1;
+            self.subject(&subject).in_flight = None;
+        }
+        self.change(&subject, |queue| queue.forget(key, &subject));
+        self.settle_mode();
     }
 
     /// Removes the events that were not accepted before their expiry.
@@ -378,7 +382,7 @@ impl Queue {
             (_, Attempt::Held) => self.go_down(key, now, jitter),
             (Mode::Accepting | Mode::Trial(_) | Mode::Down { .. }, Attempt::Failed)
             | (Mode::Accepting, Attempt::Accepted)
-            | (_, Attempt::TooLarge | Attempt::Settled) => {}
+            | (_, Attempt::TooLarge) => {}
         }
         self.settle_mode();
         parked
