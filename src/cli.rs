@@ -179,7 +179,7 @@ pub struct ServerArguments {
     /// Address on which the receiver listens; by default all addresses, IPv6 and IPv4
     #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub listen: String,
-    /// Address on which the endpoints livez, readyz, metrics and evidence are served
+    /// Address on which the endpoints livez, readyz, metrics, evidence and outbox are served
     #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:9090")]
     pub admin_listen: String,
     /// Where deliveries wait that a sink has not accepted: memory (lost when the receiver stops) or disk
@@ -191,6 +191,16 @@ pub struct ServerArguments {
     /// Room of the outbox on a disk, in bytes with an optional suffix Ki, Mi or Gi; at least 64Mi
     #[arg(long, env = "FORGEBIND_OUTBOX_LIMIT", value_name = "SIZE", default_value = "1Gi")]
     pub outbox_limit: String,
+    /// Hand pending deliveries to another receiver of --receivers when this one stops, because its outbox is deleted then, as an
+    /// emptyDir is with its pod. What no receiver takes is lost. Not needed where the next process opens the same outbox
+    #[arg(long, env = "FORGEBIND_HAND_OVER")]
+    pub hand_over: bool,
+    /// How long a receiver that stops may take to finish what is in flight and to hand over what is pending
+    #[arg(long, env = "FORGEBIND_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "60s")]
+    pub drain_timeout: String,
+    /// Addresses of this pod, comma-separated, so that it does not take itself for another receiver
+    #[arg(long, env = "FORGEBIND_POD_IPS", value_name = "ADDRESSES", value_delimiter = ',', hide = true)]
+    pub pod_ips: Vec<String>,
     /// Namespaces in which Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
     #[arg(long, env = "FORGEBIND_SECRET_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub secret_namespaces: Vec<String>,
@@ -212,7 +222,8 @@ pub struct ServerArguments {
     /// no longer recognised
     #[arg(long, env = "FORGEBIND_NEW_INSTALL_KEY")]
     pub new_install_key: bool,
-    /// How the controller reaches the receivers: service/NAME, or a comma-separated list of admin URLs
+    /// How the controller reaches the receivers, and with --hand-over a receiver the others: service/NAME, or a comma-separated
+    /// list of admin URLs
     #[arg(
         long,
         env = "FORGEBIND_RECEIVERS",

@@ -48,6 +48,12 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where deliveries wait that a sink has not accepted.
     pub outbox: Outbox,
+    /// Whether a receiver that stops hands its outbox to another one.
+    pub hand_over: bool,
+    /// How long a receiver that stops may take.
+    pub drain_timeout: Duration,
+    /// The addresses of this pod.
+    pub pod_ips: Vec<IpAddr>,
     /// The operator's own namespace.
     pub namespace: String,
     /// The namespaces to watch; empty for all.
@@ -135,7 +141,7 @@ pub enum Outbox {
     },
 }
 
-/// How the controller finds the receivers.
+/// How the controller finds the receivers, and a receiver the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receivers {
     /// Behind this Service in the operator's namespace.
@@ -155,6 +161,9 @@ impl TryFrom<ServerArguments> for Config {
             listen: listener("listen", &arguments.listen)?,
             admin_listen,
             outbox: outbox(&arguments.outbox, arguments.outbox_dir, &arguments.outbox_limit)?,
+            hand_over: arguments.hand_over,
+            drain_timeout: parse::<Interval>("drain-timeout", &arguments.drain_timeout)?.length(),
+            pod_ips: each("pod-ips", &arguments.pod_ips, parse)?,
             namespace,
             watch_namespaces,
             secret_namespaces: namespaces("secret-namespaces", &arguments.secret_namespaces)?,
@@ -442,6 +451,8 @@ mod tests {
             ("allow-cidrs", "10.0.0.0/99"),
             ("cleanup-timeout", "soon"),
             ("outbox", "tape"),
+            ("drain-timeout", "60"),
+            ("pod-ips", "here"),
             ("outbox-limit", "much"),
             ("outbox-limit", "1G"),
             ("outbox-limit", "99999999999Gi"),

@@ -38,6 +38,9 @@ pub struct BindingEvidence {
     /// Pending events that were dropped because the outbox needed their room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Dropped>,
+    /// Since when deliveries are refused because the outbox cannot store them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbox_unavailable: Option<Timestamp>,
     /// The last request to send dead letters again that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redelivered: Option<String>,
@@ -179,6 +182,7 @@ impl BindingEvidence {
             }
             (mine, theirs) => mine.or(theirs),
         };
+        self.outbox_unavailable = [self.outbox_unavailable, other.outbox_unavailable].into_iter().flatten().min();
         // A request is carried out when every receiver has carried it out.
         if self.redelivered != other.redelivered {
             self.redelivered = None;

@@ -23,7 +23,7 @@ pub struct InstallKey {
     bytes: [u8; INSTALL_KEY_LENGTH],
 }
 
-/// The part that a receiver needs: derives hook ids, webhook secrets and the evidence token.
+/// The part that a receiver needs: derives hook ids, webhook secrets and the tokens for evidence and hand-over.
 #[derive(Clone)]
 pub struct ReceiverKey {
     key: hmac::Key,
@@ -180,6 +180,13 @@ impl ReceiverKey {
     pub fn evidence_token(&self) -> SecretString {
         SecretString::from(URL_SAFE_NO_PAD.encode(derive(&self.key, &[b"evidence/v1"])))
     }
+
+    /// The bearer token with which a receiver hands its outbox to another one. Not the token of the evidence: whoever may read
+    /// must not be able to send events to sinks.
+    #[must_use]
+    pub fn outbox_token(&self) -> SecretString {
+        SecretString::from(URL_SAFE_NO_PAD.encode(derive(&self.key, &[b"outbox/v1"])))
+    }
 }
 
 impl ControllerKey {
@@ -297,6 +304,14 @@ mod tests {
         let of = |number: u32| parts(&[format!("secret-{number}")]);
         let digits = (0..100_000).map(of).find(|parts| receiver.fingerprint(parts).bytes().all(|byte| byte.is_ascii_digit())).unwrap();
         assert_eq!(derived_second(&receiver.user_secret_version(&digits)), None);
+    }
+
+    #[test]
+    fn each_purpose_has_a_token_of_its_own() {
+        let receiver = key().receiver();
+        assert_ne!(receiver.evidence_token().expose_secret(), receiver.outbox_token().expose_secret());
+        let other = InstallKey::new(&[8; 32]).unwrap().receiver();
+        assert_ne!(other.outbox_token().expose_secret(), receiver.outbox_token().expose_secret());
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Outcome {
 /// Processes deliveries.
 pub(super) struct Delivering {
     pub(super) dispatcher: Arc<Dispatcher>,
-    pub(super) dedupe: Dedupe,
+    pub(super) dedupe: Arc<Dedupe>,
     pub(super) evidence: EvidenceStore,
     pub(super) metrics: Metrics,
 }

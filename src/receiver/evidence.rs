@@ -157,6 +157,18 @@ impl EvidenceStore {
         });
     }
 
+    /// Records that a delivery was refused because the outbox could not store it.
+    pub(super) fn outbox_unavailable(&self, uid: &str, at: Timestamp) {
+        self.with(uid, |record| _ = record.seen.outbox_unavailable.get_or_insert(at));
+    }
+
+    /// Records that the outbox stores deliveries again.
+    pub(super) fn outbox_available(&self) {
+        for record in self.records.lock().values_mut() {
+            record.seen.outbox_unavailable = None;
+        }
+    }
+
     /// Records a request to send dead letters again. Returns whether it is new.
     pub(super) fn begin_redelivery(&self, uid: &str, value: &str) -> bool {
         self.with(uid, |record| record.seen.redelivered.replace(value.to_owned()).as_deref() != Some(value))

@@ -62,6 +62,7 @@ struct Families {
     discarded: Counter,
     dropped: Counter,
     lost: Counter,
+    taken_over: Counter,
     pending_deliveries: Gauge<i64, AtomicI64>,
     pending_bytes: Gauge<i64, AtomicI64>,
     outbox_limit: Gauge<i64, AtomicI64>,
@@ -102,6 +103,7 @@ impl Metrics {
             discarded: Counter::default(),
             dropped: Counter::default(),
             lost: Counter::default(),
+            taken_over: Counter::default(),
             pending_deliveries: Gauge::default(),
             pending_bytes: Gauge::default(),
             outbox_limit: Gauge::default(),
@@ -139,6 +141,11 @@ impl Metrics {
         );
         registry.register("dropped_events", "Events that were dropped to make room in the outbox", families.dropped.clone());
         registry.register("lost_deliveries", "Deliveries that were acknowledged and lost", families.lost.clone());
+        registry.register(
+            "taken_over_deliveries",
+            "Pending deliveries that were taken over from a receiver that stopped",
+            families.taken_over.clone(),
+        );
         registry.register("pending_deliveries", "Deliveries with pending events", families.pending_deliveries.clone());
         registry.register_with_unit("pending", "Size of the deliveries in the outbox", Unit::Bytes, families.pending_bytes.clone());
         registry.register_with_unit("outbox_limit", "Limit of the outbox", Unit::Bytes, families.outbox_limit.clone());
@@ -188,6 +195,10 @@ impl Metrics {
 
     pub(super) fn lost(&self, deliveries: usize) {
         self.0.lost.inc_by(count(deliveries));
+    }
+
+    pub(super) fn taken_over(&self, deliveries: usize) {
+        self.0.taken_over.inc_by(count(deliveries));
     }
 
     pub(super) fn outbox(&self, state: &OutboxState) {

@@ -26,6 +26,7 @@ mod deliver;
 mod envelope;
 mod evidence;
 mod filter;
+mod hand_over;
 mod handler;
 mod io_timeout;
 mod metrics;
@@ -47,8 +48,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use secrecy::SecretString;
 
 pub use evidence::EvidenceStore;
+pub use hand_over::{OutboxIntake, Peers};
 pub use outbox::{OpenError, OutboxConfig, OutboxKind};
 pub use routes::{Freshness, Routes, RoutesConfig};
 pub use server::{BoundReceiver, ServerLimits};
@@ -59,9 +62,10 @@ use crate::network::listen;
 use bytes_in_flight::BytesInFlight;
 use dedupe::Dedupe;
 use deliver::Delivering;
+use hand_over::Giver;
 use handler::Handler;
 use metrics::Metrics;
-use outbox::Outbox;
+use outbox::{Outbox, Record, Sequence};
 use sinks::{Dispatcher, Parts};
 use verify::Verifier;
 
@@ -103,6 +107,8 @@ pub struct Receiver {
     handler: Handler,
     dispatcher: Arc<Dispatcher>,
     outbox: Arc<Outbox>,
+    intake: OutboxIntake,
+    giver: Option<Giver>,
     evidence: EvidenceStore,
     metrics: Metrics,
     routes: Routes,
@@ -121,9 +127,21 @@ impl Receiver {
         freshness: Arc<dyn Freshness>,
         registry: &mut Registry,
     ) -> Result<Self, ReceiverError> {
+        let outbox = Outbox::open(&config.outbox).await?;
+        Self::with_outbox(outbox, config, routes, policy, freshness, registry)
+    }
+
+    /// A receiver with an open outbox and what is stored there.
+    fn with_outbox(
+        (outbox, stored): (Outbox, Vec<(Sequence, Record)>),
+        config: ReceiverConfig,
+        routes: &Routes,
+        policy: &Arc<NetworkPolicy>,
+        freshness: Arc<dyn Freshness>,
+        registry: &mut Registry,
+    ) -> Result<Self, ReceiverError> {
         let metrics = Metrics::new(registry);
         let evidence = EvidenceStore::new(routes.clone());
-        let (outbox, stored) = Outbox::open(&config.outbox).await?;
         let outbox = Arc::new(outbox);
         let parts = Parts {
             routes: routes.clone(),
@@ -134,7 +152,7 @@ impl Receiver {
             limits: config.sinks,
         };
         let dispatcher = Dispatcher::new(parts, policy)?;
-        let dedupe = Dedupe::new();
+        let dedupe = Arc::new(Dedupe::new());
         if !stored.is_empty() {
             tracing::info!(deliveries = stored.len(), "continuing with the deliveries in the outbox");
         }
@@ -145,9 +163,25 @@ impl Receiver {
             bytes: BytesInFlight::new(config.limits.bytes_in_flight, metrics.clone()),
             body_timeout: config.limits.body,
         };
+        let intake = OutboxIntake::new(dispatcher.clone(), outbox.clone(), dedupe.clone(), metrics.clone());
         let delivering = Delivering { dispatcher: dispatcher.clone(), dedupe, evidence: evidence.clone(), metrics: metrics.clone() };
         let handler = Handler::new(verifier, Arc::new(delivering), evidence.clone(), metrics.clone());
-        Ok(Self { config, handler, dispatcher, outbox, evidence, metrics, routes: routes.clone(), freshness })
+        Ok(Self { config, handler, dispatcher, outbox, intake, giver: None, evidence, metrics, routes: routes.clone(), freshness })
+    }
+
+    /// Hands what is pending when the receiver stops to a peer, because its outbox is deleted then. What no peer takes is lost.
+    ///
+    /// # Errors
+    /// The HTTP client for the peers cannot be made.
+    pub fn hand_over_to(&mut self, peers: Peers, token: SecretString) -> Result<(), ReceiverError> {
+        self.giver = Some(Giver::new(peers, token, self.dispatcher.clone(), self.outbox.clone())?);
+        Ok(())
+    }
+
+    /// Takes over the deliveries of other receivers. It is served on the admin port.
+    #[must_use]
+    pub fn intake(&self) -> OutboxIntake {
+        self.intake.clone()
     }
 
     /// The evidence for the controller. It is read in process or served on the admin port.
@@ -180,8 +214,8 @@ impl Receiver {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn bind(self) -> io::Result<BoundReceiver> {
-        let Self { config, handler, dispatcher, metrics, .. } = self;
+        let Self { config, handler, dispatcher, intake, giver, metrics, .. } = self;
         let listener = listen::bind(config.listen).await?;
-        Ok(BoundReceiver { listener, limits: config.limits, handler, dispatcher, metrics })
+        Ok(BoundReceiver { listener, limits: config.limits, handler, dispatcher, intake, giver, metrics })
     }
 }

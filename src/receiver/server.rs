@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::hand_over::{Giver, OutboxIntake};
 use super::handler::Handler;
 use super::io_timeout::{ConnectionState, TimeoutStream};
 use super::metrics::Metrics;
@@ -44,7 +45,7 @@ pub struct ServerLimits {
     pub per_peer: usize,
     /// Maximum bytes of all bodies that are being received or delivered; default 64 MiB.
     pub bytes_in_flight: usize,
-    /// Time limit of the shutdown, including the last attempt at pending deliveries; default 20 s.
+    /// Time limit of the shutdown, including the last attempt at pending deliveries and their hand-over; default 60 s.
     pub shutdown: Duration,
 }
 
@@ -57,7 +58,7 @@ impl Default for ServerLimits {
             connections: 1_024,
             per_peer: 768,
             bytes_in_flight: 64 * 1024 * 1024,
-            shutdown: Duration::from_secs(20),
+            shutdown: Duration::from_secs(60),
         }
     }
 }
@@ -68,6 +69,8 @@ pub struct BoundReceiver {
     pub(super) limits: ServerLimits,
     pub(super) handler: Handler,
     pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) intake: OutboxIntake,
+    pub(super) giver: Option<Giver>,
     pub(super) metrics: Metrics,
 }
 
@@ -81,7 +84,8 @@ impl BoundReceiver {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` is ready, then finishes the requests in flight and makes one last attempt at pending deliveries.
+    /// Serves until `shutdown` is ready. Then finishes the requests and the attempts in flight and hands over what is pending, if
+    /// its outbox is deleted.
     ///
     /// # Errors
     /// None at present: a failed connection does not affect the others.
@@ -107,16 +111,23 @@ impl BoundReceiver {
                 }
             }
         }
-        let deadline = Instant::now() + self.limits.shutdown;
         drop(self.listener);
+        let now = Instant::now();
+        let deadline = now + self.limits.shutdown;
+        // A sink that does not answer must not take the time of the hand-over.
+        let attempts = if self.giver.is_some() { now + self.limits.shutdown / 2 } else { deadline };
         let in_flight = async {
             graceful.shutdown().await;
             self.handler.finish().await;
         };
-        if timeout_at(deadline, in_flight).await.is_err() {
+        if timeout_at(attempts, futures::future::join(in_flight, self.intake.stop(attempts))).await.is_err() {
             tracing::warn!("stopped before all deliveries were answered");
         }
-        self.dispatcher.stop(deadline).await;
+        self.dispatcher.stop(attempts).await;
+        if let Some(giver) = &self.giver {
+            giver.give(deadline).await;
+        }
+        self.dispatcher.close(self.giver.is_some()).await;
         Ok(())
     }
 

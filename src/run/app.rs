@@ -11,7 +11,7 @@ use tracing::error;
 use super::error::RunError;
 use super::role::Role;
 use crate::clock::SharedClock;
-use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint, Refresh};
+use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint, OutboxEndpoint, Refresh};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::process::ProcessMetrics;
 
@@ -21,6 +21,9 @@ pub(super) struct App {
     pub(super) registry: Registry,
     pub(super) refresh: Vec<Refresh>,
     pub(super) ready: Vec<Check>,
+    /// What the admin port offers of a receiver.
+    pub(super) evidence: Option<EvidenceEndpoint>,
+    pub(super) outbox: Option<OutboxEndpoint>,
     pub(super) stop: CancellationToken,
     pub(super) health: WatchHealth,
 }
@@ -32,7 +35,7 @@ impl App {
         health.register(&mut registry);
         let (watches, now) = (health.clone(), clock.clone());
         let refresh: Vec<Refresh> = vec![Box::new(move || process.refresh()), Box::new(move || watches.refresh(now.now()))];
-        Self { tasks: JoinSet::new(), registry, refresh, ready: Vec::new(), stop, health }
+        Self { tasks: JoinSet::new(), registry, refresh, ready: Vec::new(), evidence: None, outbox: None, stop, health }
     }
 
     /// Spawns a task that must run as long as the process.
@@ -47,8 +50,8 @@ impl App {
     }
 
     /// Serves the admin port and runs all tasks until the stop, or until a task ends or fails unexpectedly.
-    pub(super) async fn run(self, listener: tokio::net::TcpListener, evidence: Option<EvidenceEndpoint>) -> Result<(), RunError> {
-        let Self { mut tasks, registry, refresh, ready, stop, .. } = self;
+    pub(super) async fn run(self, listener: tokio::net::TcpListener) -> Result<(), RunError> {
+        let Self { mut tasks, registry, refresh, ready, evidence, outbox, stop, .. } = self;
         let alive = Arc::new(AtomicBool::new(true));
         let still = Arc::clone(&alive);
         let live: Vec<Check> = vec![(
@@ -56,7 +59,7 @@ impl App {
             Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a task ended unexpectedly".to_owned()) }),
         )];
         let admin_stop = CancellationToken::new();
-        let admin = tokio::spawn(admin::serve(listener, Admin { registry, refresh, live, ready, evidence }, admin_stop.clone()));
+        let admin = tokio::spawn(admin::serve(listener, Admin { registry, refresh, live, ready, evidence, outbox }, admin_stop.clone()));
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
             match ended {

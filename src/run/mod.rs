@@ -3,6 +3,7 @@
 mod app;
 mod cluster;
 mod error;
+mod peers;
 mod receivers;
 mod role;
 mod routing;
@@ -12,6 +13,7 @@ mod watching;
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -36,7 +38,7 @@ use crate::protocol::evidence::{Collected, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
 use crate::receiver::{EvidenceStore, OutboxConfig, OutboxKind, Receiver, ReceiverConfig};
-use crate::telemetry::admin::{self, EvidenceEndpoint};
+use crate::telemetry::admin::{self, EvidenceEndpoint, OutboxEndpoint};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
 use app::App;
@@ -83,14 +85,12 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     let evidence =
         if role.receives() { Some(start_receiver(&mut app, &config, &client, &keys, &network, &clock, &mut watched).await?) } else { None };
     let election = if role.reconciles() {
-        start_controllers(&mut app, &config, &client, keys.clone(), network, clock, &mut watched, evidence.clone()).await?
+        start_controllers(&mut app, &config, &client, keys, network, clock, &mut watched, evidence).await?
     } else {
         None
     };
     watched.start(&client, &watching::Scopes::of(&config), role.reconciles(), &mut app);
-    let endpoint =
-        evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
-    let end = app.run(admin_listener, endpoint).await;
+    let end = app.run(admin_listener).await;
     if let Some(election) = election {
         election.resign().await;
     }
@@ -184,15 +184,28 @@ async fn start_receiver(
     let health = app.health.clone();
     let fresh = synced.clone();
     let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);
-    let receiver_config = ReceiverConfig::new(config.listen, outbox(&config.outbox));
-    let receiver = Receiver::open(receiver_config, &routes, network, Arc::new(freshness), &mut app.registry).await?;
+    let mut receiver_config = ReceiverConfig::new(config.listen, outbox(&config.outbox));
+    receiver_config.limits.shutdown = config.drain_timeout;
+    let mut receiver = Receiver::open(receiver_config, &routes, network, Arc::new(freshness), &mut app.registry).await?;
     let evidence = receiver.evidence();
     app.refresh.push(Box::new(receiver.refresh()));
     app.ready.push(("outbox", Box::new(receiver.outbox_check())));
+    let (store, intake) = (evidence.clone(), receiver.intake());
+    app.evidence = Some(EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
+    let accept = move |request| {
+        let intake = intake.clone();
+        async move { intake.accept(request).await.map(axum::body::Body::new) }.boxed()
+    };
+    app.outbox = Some(OutboxEndpoint { accept: Box::new(accept), token: keys.receiver.outbox_token() });
+    if config.hand_over {
+        receiver.hand_over_to(peers::of(config, client), keys.receiver.outbox_token())?;
+    }
     let bound = receiver.bind().await.map_err(|source| RunError::Listen { flag: "listen", address: config.listen, source })?;
     info!(address = %config.listen, "receiving");
     app.ready.push(("routes", Box::new(move || synced.check())));
     let stop = app.stop.clone();
+    let stopping = stop.clone();
+    app.ready.push(("stopping", Box::new(move || if stopping.is_cancelled() { Err("the receiver stops".to_owned()) } else { Ok(()) })));
     app.tasks.spawn(async move {
         bound.serve(stop.cancelled_owned()).await.map_err(|source| RunError::Listen {
             flag: "listen",

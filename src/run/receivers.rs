@@ -1,11 +1,11 @@
-//! Reads evidence from standalone receivers over their admin ports.
+//! Finds standalone receivers, and reads evidence from them over their admin ports.
 
 use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, future, stream};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher};
 use kube::{Api, Client};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -33,9 +33,29 @@ pub(super) struct Remote {
     http: Option<reqwest::Client>,
 }
 
-enum Discovery {
+/// Where receivers are found.
+pub(super) enum Discovery {
     Urls(Vec<Url>),
     Slices(Store<EndpointSlice>),
+}
+
+impl Discovery {
+    /// Receivers behind a Service, and the watch that discovers them.
+    pub(super) fn behind(client: Client, namespace: &str, service: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let (store, writer) = reflector::store();
+        let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
+        let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}")).timeout(WATCH_SECONDS);
+        let watch = watcher(slices, config).backoff(watch::backoff()).reflect(writer).for_each(|_| future::ready(()));
+        (Self::Slices(store), watch)
+    }
+
+    /// The admin URLs of the receivers whose endpoint fits. URLs that were given always fit.
+    pub(super) fn urls(&self, fits: impl Fn(&Endpoint) -> bool) -> Vec<Url> {
+        match self {
+            Self::Urls(urls) => urls.clone(),
+            Self::Slices(slices) => slices.state().iter().flat_map(|slice| addresses(slice, &fits)).collect(),
+        }
+    }
 }
 
 impl Remote {
@@ -51,24 +71,14 @@ impl Remote {
         service: &str,
         key: &ReceiverKey,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
-        let (store, writer) = reflector::store();
-        let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
-        let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}")).timeout(WATCH_SECONDS);
-        let watch = watcher(slices, config).backoff(watch::backoff()).reflect(writer).for_each(|_| future::ready(()));
-        (Self::new(Discovery::Slices(store), key), watch)
+        let (discovery, watch) = Discovery::behind(client, namespace, service);
+        (Self::new(discovery, key), watch)
     }
 
     fn new(discovery: Discovery, key: &ReceiverKey) -> Self {
         // Receivers are our own and in the cluster: no proxy, no redirects.
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT).build();
         Self { discovery, token: key.evidence_token(), http: http.ok() }
-    }
-
-    fn urls(&self) -> Vec<Url> {
-        match &self.discovery {
-            Discovery::Urls(urls) => urls.clone(),
-            Discovery::Slices(slices) => slices.state().iter().flat_map(|slice| addresses(slice)).collect(),
-        }
     }
 
     async fn ask(&self, http: &reqwest::Client, base: Url) -> Option<Evidence> {
@@ -105,11 +115,10 @@ async fn read(mut answer: reqwest::Response) -> Result<Evidence, Unread> {
     json::read::<Evidence>(&body).map(Evidence::bounded).map_err(Unread::Malformed)
 }
 
-fn addresses(slice: &EndpointSlice) -> Vec<Url> {
+fn addresses(slice: &EndpointSlice, fits: impl Fn(&Endpoint) -> bool) -> Vec<Url> {
     let ports = slice.ports.as_deref().unwrap_or_default();
     let Some(port) = ports.iter().find(|port| port.name.as_deref() == Some(PORT)).and_then(|port| port.port) else { return Vec::new() };
-    // An endpoint that is not ready may still have evidence.
-    let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let addresses = slice.endpoints.iter().filter(|endpoint| fits(endpoint)).flat_map(|endpoint| &endpoint.addresses);
     let bracketed = addresses.map(|address| if address.contains(':') { format!("[{address}]") } else { address.clone() });
     bracketed.filter_map(|address| Url::parse(&format!("http://{address}:{port}/")).ok()).collect()
 }
@@ -117,7 +126,8 @@ fn addresses(slice: &EndpointSlice) -> Vec<Url> {
 #[async_trait]
 impl EvidenceSource for Remote {
     async fn collect(&self) -> Collected {
-        let urls = self.urls();
+        // An endpoint that is not ready may still have evidence.
+        let urls = self.discovery.urls(|_| true);
         let asked = urls.len();
         let Some(http) = &self.http else { return Collected { evidence: Vec::new(), silent: asked } };
         let answers = stream::iter(urls).map(|url| self.ask(http, url)).buffered(AT_ONCE);

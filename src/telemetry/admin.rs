@@ -1,14 +1,15 @@
-//! Serves the admin port: livez, readyz, metrics, and the evidence of a receiver.
+//! Serves the admin port: livez, readyz, metrics, the evidence of a receiver, and the hand-over of an outbox.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -34,6 +35,14 @@ pub struct EvidenceEndpoint {
     pub token: SecretString,
 }
 
+/// What takes over the outbox of another receiver, and the token required for it.
+pub struct OutboxEndpoint {
+    /// Answers a request that is authentic.
+    pub accept: Box<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>,
+    /// The required bearer token.
+    pub token: SecretString,
+}
+
 /// The contents of the admin port.
 pub struct Admin {
     /// The metrics registry.
@@ -46,6 +55,8 @@ pub struct Admin {
     pub ready: Vec<Check>,
     /// The evidence, if a receiver runs in this process.
     pub evidence: Option<EvidenceEndpoint>,
+    /// The hand-over, if a receiver runs in this process.
+    pub outbox: Option<OutboxEndpoint>,
 }
 
 /// Serves the admin port until the token is cancelled.
@@ -59,6 +70,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .route("/livez", get(|State(admin): State<Arc<Admin>>| async move { report(&admin.live) }))
         .route("/readyz", get(|State(admin): State<Arc<Admin>>| async move { report(&admin.ready) }))
         .route("/evidence", get(evidence))
+        .route("/outbox", post(outbox))
         .with_state(admin)
         .merge(scrape);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
@@ -103,11 +115,25 @@ async fn metrics(State((admin, scrape)): State<(Arc<Admin>, Arc<Mutex<()>>)>) ->
 
 async fn evidence(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     let Some(endpoint) = &admin.evidence else { return StatusCode::NOT_FOUND.into_response() };
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
-    match shown {
-        Some(shown) if same(shown, endpoint.token.expose_secret()) => Json((endpoint.snapshot)()).into_response(),
-        _ => StatusCode::UNAUTHORIZED.into_response(),
+    if shows(&headers, &endpoint.token) {
+        return Json((endpoint.snapshot)()).into_response();
     }
+    StatusCode::UNAUTHORIZED.into_response()
+}
+
+async fn outbox(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+    let Some(endpoint) = &admin.outbox else { return StatusCode::NOT_FOUND.into_response() };
+    // Before anything of the body is read.
+    if shows(request.headers(), &endpoint.token) {
+        return (endpoint.accept)(request).await;
+    }
+    StatusCode::UNAUTHORIZED.into_response()
+}
+
+/// Whether a request shows a token.
+fn shows(headers: &HeaderMap, token: &SecretString) -> bool {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    shown.is_some_and(|shown| same(shown, token.expose_secret()))
 }
 
 /// Compares in constant time, by comparing keyed hashes of both texts.

@@ -58,6 +58,11 @@ app.kubernetes.io/part-of: forgebind
 {{- printf "%s-receiver-disk" (include "forgebind.fullname" . | trunc 38 | trimSuffix "-") -}}
 {{- end -}}
 
+{{/* Whether receivers hand their outbox over when they stop: those with an emptyDir, which is deleted with the pod. */}}
+{{- define "forgebind.handsOver" -}}
+{{- if or (eq .Values.mode "Single") (include "forgebind.localReceivers" .) }}true{{ end -}}
+{{- end -}}
+
 {{- define "forgebind.outboxDir" -}}/var/lib/forgebind/outbox{{- end -}}
 
 {{/* A quantity such as 1Gi in bytes. */}}
@@ -159,6 +164,11 @@ default
 - --outbox=disk
 - --outbox-dir={{ include "forgebind.outboxDir" .root }}
 - --outbox-limit={{ include "forgebind.outboxLimit" .root }}
+- --drain-timeout={{ $values.receiver.drainSeconds }}s
+{{- if not .persistent }}
+- --hand-over
+- --receivers=service/{{ include "forgebind.componentName" . }}-admin
+{{- end }}
 {{- end }}
 {{- with include "forgebind.publicURLArgument" .root }}
 - --public-url={{ . }}
@@ -226,6 +236,10 @@ default
 {{- $values := .root.Values -}}
 - name: HOSTNAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- if and .receives (not .persistent) }}
+- name: FORGEBIND_POD_IPS
+  valueFrom: {fieldRef: {fieldPath: status.podIPs}}
+{{- end }}
 {{- if or $values.caBundle.configMap $values.caBundle.secret }}
 - name: SSL_CERT_DIR
   value: /etc/ssl/certs:/etc/forgebind/ca

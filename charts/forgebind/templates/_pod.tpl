@@ -43,7 +43,7 @@ spec:
   # The environment variables of Services would be read as settings.
   enableServiceLinks: false
   {{- if .receives }}
-  # Time to finish what is in flight, and 15 s more, of which the preStop hook takes 5.
+  # Time to finish what is in flight and to hand over the outbox, and 15 s more, of which the preStop hook takes 5.
   terminationGracePeriodSeconds: {{ add $root.Values.receiver.drainSeconds 15 }}
   {{- end }}
   securityContext: {{- include "forgebind.withoutNulls" $security | nindent 4 }}

@@ -164,10 +164,14 @@ impl Contents {
         if on_disk {
             self.waiting.removals.insert(sequence);
             // States of a record that is removed anyway need not be written.
-            let noted: Vec<_> = self.waiting.notes.range(of(sequence)).map(|(key, _)| *key).collect();
-            for key in noted {
-                self.waiting.notes.remove(&key);
-            }
+            self.drop_notes(sequence);
+        }
+    }
+
+    fn drop_notes(&mut self, sequence: Sequence) {
+        let noted: Vec<_> = self.waiting.notes.range(of(sequence)).map(|(key, _)| *key).collect();
+        for key in noted {
+            self.waiting.notes.remove(&key);
         }
     }
 
@@ -192,6 +196,10 @@ impl Contents {
     /// Adds what is in memory to what waits for the writer.
     pub(super) fn move_memory_to_disk(&mut self) {
         let moves = self.memory.begin_moving();
+        // The copies have the present states. What waits from an earlier move that failed may be older.
+        for (sequence, ..) in &moves {
+            self.drop_notes(*sequence);
+        }
         self.waiting.keeps.extend(moves.into_iter().map(|(sequence, record, body)| Keep { sequence, record, body, answer: None }));
     }
 

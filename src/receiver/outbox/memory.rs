@@ -37,6 +37,11 @@ impl MemoryStore {
         self.used
     }
 
+    /// Number of records.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     pub(super) fn insert(&mut self, sequence: Sequence, record: Record, body: Bytes) {
         let cost = record.cost(body.len() as u64);
         self.used = self.used.saturating_add(cost);

@@ -30,6 +30,8 @@ use memory::MemoryStore;
 pub(super) use record::{DeadLetterCause, EventState, Record, Sequence, SinkPart};
 pub(super) use shares::Held;
 use shares::{ShareLimits, Shares};
+#[cfg(test)]
+pub(super) use tests::{Broken, Storage, on_storage};
 use writer::{Shared, Timing, Writer};
 
 /// Where deliveries wait.
@@ -205,12 +207,6 @@ impl Outbox {
         Kept { dropped, result: answer.map(|durable| Place { sequence, durable }) }
     }
 
-    /// Stores records of another outbox, in this order.
-    #[cfg(test)]
-    pub(super) async fn import(&self, records: Vec<(Record, Bytes)>) -> Vec<Kept> {
-        futures::future::join_all(records.into_iter().map(|(record, body)| self.keep(record, body))).await
-    }
-
     /// Records the state of an event at a sink; both are positions, in [`Record::sinks`] and [`Record::events`]. It is durable
     /// within about a second.
     pub(super) fn note(&self, sequence: Sequence, sink: usize, event: usize, state: EventState) {
@@ -249,22 +245,20 @@ impl Outbox {
         self.disk.is_none()
     }
 
-    /// The first stored delivery after this one, with the present states of its events. Call [`flush`](Self::flush) before the
-    /// first one, and record no state meanwhile.
+    /// A stored delivery with the present states of its events, and its body. Record no state meanwhile.
     ///
     /// # Errors
-    /// It cannot be read at present. The caller may continue after it: the number is given.
-    #[cfg(test)]
-    pub(super) async fn export(&self, after: Sequence) -> Option<(Sequence, Result<(Record, Bytes), BodyError>)> {
-        let sequence = {
-            let contents = self.shared.lock();
-            let sequence = contents.shares.after(after)?;
-            if let Some(found) = contents.memory.get(sequence) {
-                return Some((sequence, Ok((found.record.clone(), found.body.clone()))));
-            }
-            sequence
-        };
-        Some((sequence, self.read(move |disk| disk.delivery(sequence)).await))
+    /// The record is no longer stored, or cannot be read at present.
+    pub(super) async fn delivery(&self, sequence: Sequence) -> Result<(Record, Bytes), BodyError> {
+        if let Some(found) = self.shared.lock().memory.get(sequence) {
+            return Ok((found.record.clone(), found.body.clone()));
+        }
+        let (mut record, body) = self.read(move |disk| disk.delivery(sequence)).await?;
+        // What the disk does not have yet, as while it is broken.
+        for ((_, sink, event), state) in self.shared.lock().waiting.notes.range(contents::of(sequence)) {
+            record.set(*sink, *event, state.clone());
+        }
+        Ok((record, body))
     }
 
     async fn read<T: Send + 'static>(
@@ -321,10 +315,9 @@ impl Outbox {
         }
     }
 
-    /// What one binding holds.
-    #[cfg(test)]
-    pub(super) fn held_by(&self, namespace: &str, uid: &str) -> Held {
-        self.shared.lock().shares.of_binding(namespace, uid)
+    /// Number of records that are in memory alone. After [`close`](Self::close) these are lost with the process.
+    pub(super) fn in_memory_alone(&self) -> usize {
+        self.shared.lock().memory.len()
     }
 }
 

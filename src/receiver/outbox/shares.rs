@@ -175,12 +175,6 @@ impl Shares {
         self.records.keys().copied()
     }
 
-    /// The first record after this one.
-    #[cfg(test)]
-    pub(super) fn after(&self, sequence: Sequence) -> Option<Sequence> {
-        self.records.range(sequence.checked_add(1)?..).next().map(|(sequence, _)| *sequence)
-    }
-
     pub(super) const fn held(&self) -> Held {
         self.held
     }

@@ -34,7 +34,7 @@ use queue::{EventKey, Parked, Queue};
 use super::dedupe::{Dedupe, DeliveryResult};
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
-use super::outbox::{EventState, Outbox, Record, Sequence};
+use super::outbox::{EventState, KeepError, Outbox, Record, Sequence};
 use super::routes::{Freshness, Routes};
 use crate::network::NetworkPolicy;
 
@@ -126,31 +126,31 @@ impl Dispatcher {
     pub(super) fn resume(self: &Arc<Self>, mut stored: Vec<(Sequence, Record)>, dedupe: &Dedupe) {
         // By arrival: a delivery that waited for its sinks was stored after later ones that did not.
         stored.sort_by_key(|(sequence, record)| (record.envelope.at, *sequence));
-        let (now, clock) = (Instant::now(), self.routes.clock().now());
         for (sequence, record) in stored {
-            let age = since(record.envelope.at, clock);
-            let entry = dedupe.restore(&record);
-            let delivery = Delivery::stored_before(
-                sequence,
-                record,
-                entry,
-                self.next(),
-                now + self.limits.attempted.saturating_sub(age).max(AT_LEAST),
-            );
-            self.stored().insert(sequence, Arc::clone(&delivery));
-            for (part, _, _) in delivery.dead_letters() {
-                with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, 1));
-            }
-            let open = delivery.open();
-            if !open.is_empty() {
-                self.evidence.waiting(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
-            }
-            for (part, event, state) in open {
-                with_sink(&delivery, part, |sink| {
-                    self.evidence.sink_pending(&delivery.envelope.uid, sink, 1);
-                    self.push_stored(&delivery, sink, event, &state, delivery.expires);
-                });
-            }
+            self.continue_with(sequence, record, dedupe);
+        }
+    }
+
+    /// Continues with a stored delivery of an earlier process or of another receiver. Its events come after those of all earlier
+    /// calls.
+    pub(super) fn continue_with(self: &Arc<Self>, sequence: Sequence, record: Record, dedupe: &Dedupe) {
+        let (now, clock) = (Instant::now(), self.routes.clock().now());
+        let expires = now + self.limits.attempted.saturating_sub(since(record.envelope.at, clock)).max(AT_LEAST);
+        let entry = dedupe.restore(&record);
+        let delivery = Delivery::stored_before(sequence, record, entry, self.next(), expires);
+        self.stored().insert(sequence, Arc::clone(&delivery));
+        for (part, _, _) in delivery.dead_letters() {
+            with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, 1));
+        }
+        let open = delivery.open();
+        if !open.is_empty() {
+            self.evidence.waiting(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
+        }
+        for (part, event, state) in open {
+            with_sink(&delivery, part, |sink| {
+                self.evidence.sink_pending(&delivery.envelope.uid, sink, 1);
+                self.push_stored(&delivery, sink, event, &state, delivery.expires);
+            });
         }
     }
 
@@ -168,16 +168,31 @@ impl Dispatcher {
         self.stopping.cancel();
         self.drivers.close();
         let _ = timeout_at(deadline, self.drivers.wait()).await;
+    }
+
+    /// The stored deliveries, by arrival.
+    pub(super) fn by_arrival(&self) -> Vec<Sequence> {
+        let mut stored: Vec<_> = self.stored().iter().map(|(sequence, delivery)| (delivery.envelope.at, *sequence)).collect();
+        stored.sort_unstable();
+        stored.into_iter().map(|(_, sequence)| sequence).collect()
+    }
+
+    /// Removes a stored delivery that another receiver continues with.
+    pub(super) fn handed_over(&self, sequence: Sequence) {
+        self.forget(sequence);
+    }
+
+    /// Releases the outbox. `is_deleted`: so are its contents, with the pod.
+    pub(super) async fn close(&self, is_deleted: bool) {
         let left = self.stored().len();
-        if !self.outbox.flush().await || self.outbox.is_in_memory() {
-            self.metrics.lost(left);
-            if left > 0 {
-                tracing::warn!(deliveries = left, "stopped with pending deliveries that only this process had");
-            }
+        self.outbox.close().await;
+        let lost = if is_deleted { left } else { self.outbox.in_memory_alone() };
+        self.metrics.lost(lost);
+        if lost > 0 {
+            tracing::warn!(deliveries = lost, "stopped with pending deliveries that nobody else has; they are lost");
         } else if left > 0 {
             tracing::info!(deliveries = left, "stopped with pending deliveries, which are in the outbox");
         }
-        self.outbox.close().await;
     }
 
     /// Adds the events of a delivery to their queues. Returns whether all of them may be accepted soon.
@@ -239,6 +254,9 @@ impl Dispatcher {
                 tracing::warn!(namespace = delivery.envelope.namespace, name = delivery.envelope.name, delivery = delivery.envelope.delivery, %error, "delivery not stored");
                 let given_up = self.give_up(delivery);
                 self.withdraw(delivery, &given_up.open);
+                if error == KeepError::Full {
+                    self.evidence.outbox_unavailable(&delivery.envelope.uid, self.routes.clock().now());
+                }
                 DeliveryResult::Overloaded
             }
         };
@@ -264,7 +282,7 @@ impl Dispatcher {
     }
 
     /// Gives up a stored delivery whose room was needed.
-    fn drop_stored(&self, sequence: Sequence) {
+    pub(super) fn drop_stored(&self, sequence: Sequence) {
         let Some(delivery) = self.stored().remove(&sequence) else { return };
         let GivenUp { open, was_stored, .. } = self.give_up(&delivery);
         self.withdraw(&delivery, &open);

@@ -32,6 +32,9 @@ impl Dispatcher {
             self.remove_dead_letters(delivery, is_sure);
         }
         self.redeliver(&stored);
+        if self.outbox.state().healthy {
+            self.evidence.outbox_available();
+        }
     }
 
     /// Removes the dead letters of a delivery that are too old, or whose binding or sink is gone. The attempts find the same out

@@ -21,7 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::super::{EvidenceStore, OutboxConfig, OutboxKind, Receiver, ReceiverConfig, Routes, RoutesConfig};
+use super::super::outbox::Outbox;
+use super::super::{EvidenceStore, OutboxConfig, OutboxIntake, OutboxKind, Peers, Receiver, ReceiverConfig, Routes, RoutesConfig};
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::Clock;
 use crate::network::NetworkPolicy;
@@ -64,6 +65,7 @@ pub struct Harness {
     pub registry: Registry,
     pub refresh: Box<dyn Fn() + Send + Sync>,
     pub fresh: Arc<AtomicBool>,
+    pub intake: OutboxIntake,
     pub client: reqwest::Client,
     pub server: JoinHandle<std::io::Result<()>>,
     pub stop: Option<oneshot::Sender<()>>,
@@ -88,6 +90,15 @@ pub fn policy() -> NetworkPolicy {
 }
 
 pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) -> Harness {
+    start_with(None, None, adjust).await
+}
+
+/// Starts a receiver with this outbox, if there is one, that hands it to these peers when it stops.
+pub async fn start_with(
+    outbox: Option<Outbox>,
+    peers: Option<Peers>,
+    adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig),
+) -> Harness {
     let clock = Arc::new(ManualClock::at(NOW));
     let mut routes = RoutesConfig::new(key(), clock.clone(), Arc::new(policy()));
     let mut config = ReceiverConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), OutboxConfig::new(OutboxKind::Memory));
@@ -101,7 +112,15 @@ pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) 
         Arc::new(move || fresh.load(Ordering::Relaxed))
     };
     let mut registry = Registry::default();
-    let receiver = Receiver::open(config, &routes, &policy, freshness, &mut registry).await.unwrap();
+    let mut receiver = match outbox {
+        Some(outbox) => Receiver::with_outbox((outbox, Vec::new()), config, &routes, &policy, freshness, &mut registry),
+        None => Receiver::open(config, &routes, &policy, freshness, &mut registry).await,
+    }
+    .unwrap();
+    if let Some(peers) = peers {
+        receiver.hand_over_to(peers, key().outbox_token()).unwrap();
+    }
+    let intake = receiver.intake();
     let evidence = receiver.evidence();
     let refresh = Box::new(receiver.refresh());
     let bound = receiver.bind().await.unwrap();
@@ -109,7 +128,7 @@ pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) 
     let (stop, stopped) = oneshot::channel();
     let server = tokio::spawn(bound.serve(async { drop(stopped.await) }));
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0).build().unwrap();
-    Harness { address, routes, evidence, clock, registry, refresh, fresh, client, server, stop: Some(stop) }
+    Harness { address, routes, evidence, clock, registry, refresh, fresh, intake, client, server, stop: Some(stop) }
 }
 
 pub fn connection(provider: &Value) -> GitProviderConnection {

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod evidence;
+mod hand_over;
 mod harness;
 mod logs;
 mod outbox;

@@ -187,6 +187,7 @@ impl Installation {
                 (Some(value), None) => local(&expanded(value, &known)),
                 (None, Some("metadata.name")) => pod_name.to_owned(),
                 (None, Some("metadata.namespace")) => self.namespace.clone(),
+                (None, Some("status.podIPs")) => "127.0.0.1".to_owned(),
                 other => anyhow::bail!("{}: unknown source {other:?}", variable.name),
             };
             known.insert(variable.name.clone(), value.clone());

@@ -83,6 +83,11 @@ impl<'a> Evidence<'a> {
             .map(|(sink, error)| format!("sink {}: {error}", sink.name))
             .collect();
         let failing = failing.join("; ");
+        if self.seen.is_some_and(|seen| seen.outbox_unavailable.is_some()) {
+            let message = "deliveries are answered with 503, because the disk of a receiver's outbox is broken and its memory is full; \
+                           ask the administrator of Forgebind to repair the disk";
+            return conditions.set(kind, ConditionStatus::False, Reason::OutboxUnavailable, message);
+        }
         match (self.dropped_lately(), failing.is_empty()) {
             (Some(count), _) => {
                 let separator = if failing.is_empty() { "" } else { "; " };

@@ -149,6 +149,10 @@ fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
     let said = say(&failing);
     assert_eq!(reads(&said.status, ConditionType::Delivering), "False/EventsDropped");
     assert!(find(&said.status.conditions, ConditionType::Delivering).unwrap().message.starts_with("7 pending events were dropped"));
+    failing.snapshot.memory.evidence.as_mut().unwrap().outbox_unavailable = Some(now());
+    let said = say(&failing);
+    assert_eq!(reads(&said.status, ConditionType::Delivering), "False/OutboxUnavailable");
+    assert_eq!(reads(&said.status, ConditionType::Ready), "False/OutboxUnavailable");
 }
 
 fn delivered(seconds_ago: i64) -> BindingEvidence {

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::storage::Broken;
 use super::*;
+use crate::receiver::outbox::contents::Batch;
 use crate::receiver::outbox::disk::pieces;
 
 fn in_directory(directory: &Path) -> OutboxConfig {
@@ -249,7 +249,7 @@ async fn a_body_on_a_broken_disk_is_unavailable_and_not_gone() {
         }
     };
     assert!(matches!(error, BodyError::Unavailable(_)), "{error:?}");
-    assert!(matches!(outbox.export(0).await, Some((found, Err(BodyError::Unavailable(_)))) if found == sequence));
+    assert!(matches!(outbox.delivery(sequence).await, Err(BodyError::Unavailable(_))));
     storage.set_broken(Broken::Nothing);
     until_healthy(&outbox, true).await;
     assert_eq!(outbox.body(sequence).await, Ok(body(10)));
@@ -276,4 +276,41 @@ fn pieces_make_up_the_body_and_fill_their_pages() {
         let pages: usize = pieces.iter().map(|piece| (piece.len() + 20).next_power_of_two().max(4096)).sum();
         assert!(!pieces.is_empty() && pages <= length + length / 64 + 8192, "{length}: {pages}");
     }
+}
+
+/// A state that tells moves apart.
+const fn parked(attempts: u32) -> EventState {
+    EventState::Parked { attempts, next: TIME }
+}
+
+#[tokio::test]
+async fn a_state_that_changes_while_records_move_to_the_disk_is_the_one_that_is_kept() {
+    let storage = Storage::default();
+    // The test is the writer.
+    let timing = Timing { changes: Duration::from_secs(3600), retry: Duration::from_secs(3600) };
+    let (outbox, _) = open_on(&storage, &config(), timing).await.unwrap();
+    let disk = outbox.disk.clone().unwrap();
+    outbox.shared.lock().disk_error = Some("no space left".to_owned());
+    let sequence = keep(&outbox, record("team", "uid"), body(10)).await;
+    let take = |move_first: bool| {
+        let mut contents = outbox.shared.lock();
+        if move_first {
+            contents.move_memory_to_disk();
+        }
+        contents.take_waiting()
+    };
+    let first = take(true);
+    outbox.note(sequence, 0, 0, parked(1));
+    // It fails, but it is on the disk: with the state before the change.
+    disk.write(&first, None).unwrap();
+    let changes = take(false);
+    disk.write(&changes, None).unwrap();
+    let uncertain = Batch { notes: changes.notes, keeps: first.keeps, ..Batch::default() };
+    outbox.shared.lock().not_written(uncertain, "no space left".to_owned());
+    outbox.note(sequence, 0, 0, parked(2));
+    let second = take(true);
+    disk.write(&second, None).unwrap();
+    outbox.shared.lock().written(second);
+    let (found, _) = outbox.delivery(sequence).await.unwrap();
+    assert_eq!(found.sinks[0].events[0].1, parked(2));
 }

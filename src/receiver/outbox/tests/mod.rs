@@ -18,7 +18,12 @@ use super::*;
 use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::{Change, Event};
 use crate::receiver::envelope::Envelope;
-use storage::Storage;
+pub(in crate::receiver) use storage::{Broken, Storage};
+
+/// An empty outbox on this storage, for tests of what uses it.
+pub(in crate::receiver) async fn on_storage(storage: &Storage, config: &OutboxConfig) -> Outbox {
+    open_on(storage, config, TIMING).await.unwrap().0
+}
 
 const TIMING: Timing = Timing { changes: Duration::from_millis(5), retry: Duration::from_millis(5) };
 const TIME: Timestamp = Timestamp::UNIX_EPOCH;
@@ -76,13 +81,18 @@ async fn keep(outbox: &Outbox, record: Record, body: Bytes) -> Sequence {
 
 /// Everything that is stored, in order.
 async fn export(outbox: &Outbox) -> Vec<(Sequence, Record, Bytes)> {
-    let (mut found, mut last) = (Vec::new(), 0);
-    while let Some((sequence, delivery)) = outbox.export(last).await {
-        let (record, body) = delivery.unwrap();
+    let mut found = Vec::new();
+    let sequences: Vec<_> = outbox.shared.lock().shares.sequences().collect();
+    for sequence in sequences {
+        let (record, body) = outbox.delivery(sequence).await.unwrap();
         found.push((sequence, record, body));
-        last = sequence;
     }
     found
+}
+
+/// What one binding holds.
+fn held_by(outbox: &Outbox, namespace: &str, uid: &str) -> Held {
+    outbox.shared.lock().shares.of_binding(namespace, uid)
 }
 
 fn sequences(dropped: &[Dropped]) -> Vec<Sequence> {

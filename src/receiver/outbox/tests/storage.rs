@@ -8,7 +8,7 @@ use redb::StorageBackend;
 
 /// Cheap to clone; all clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Storage(Arc<Mutex<State>>);
+pub struct Storage(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -28,7 +28,7 @@ struct State {
 
 /// What fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Broken {
+pub enum Broken {
     #[default]
     Nothing,
     Syncs,
@@ -94,7 +94,7 @@ impl Storage {
         self.lock().steps
     }
 
-    pub(super) fn set_broken(&self, broken: Broken) {
+    pub fn set_broken(&self, broken: Broken) {
         self.lock().broken = broken;
     }
 
