@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Integration tests mostly wait for servers: run more than there are cores, but not so many that the servers starve.
 TEST_THREADS ?= 4
 
-.PHONY: help quickstart test lint tools generate conformance image reproducible bench
+.PHONY: help quickstart test lint tools generate conformance image reproducible bench soak
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ quickstart: ## Demonstrate the main use end to end with a real cluster and a rea
 
 test: tools ## Run all checks and tests; the last line has the numbers of passed and failed ones
 	@CARGO='$(CARGO)' TEST_THREADS='$(TEST_THREADS)' .ci/test
+
+soak: tools ## Kill and stop two receivers for an hour (SECONDS) and check that no acknowledged delivery is lost
+	@FORGEBIND_SOAK_SECONDS='$(or $(SECONDS),3600)' $(CARGO) test --locked --test it -- --nocapture \
+	  what_two_receivers_acknowledged
 
 lint: ## Check format, lints, documentation, licences and duplicate dependencies
 	@CARGO='$(CARGO)' .ci/test lint

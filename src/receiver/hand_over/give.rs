@@ -1,6 +1,6 @@
 //! The receiver that stops: gives its deliveries to a peer, and to the next one if that fails.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,14 +73,6 @@ struct Batch {
     length: usize,
 }
 
-/// What is left to give, by arrival, and what cannot be given.
-struct Left {
-    waiting: VecDeque<Sequence>,
-    /// Too large, or not readable at present.
-    set_aside: Vec<Sequence>,
-    given: usize,
-}
-
 impl Giver {
     pub(in crate::receiver) fn new(
         peers: Peers,
@@ -96,85 +88,87 @@ impl Giver {
     /// Gives everything that is stored to ready peers, until the deadline. What is given is removed here.
     pub(in crate::receiver) async fn give(&self, deadline: Instant) {
         // The states that are not on the disk yet.
-        self.outbox.flush().await;
-        let mut left = Left { waiting: self.dispatcher.by_arrival().into(), set_aside: Vec::new(), given: 0 };
-        let mut is_told = false;
-        while !left.waiting.is_empty() && Instant::now() < deadline {
+        let _ = timeout_at(deadline, self.outbox.flush()).await;
+        let (mut set_aside, mut told) = (BTreeSet::new(), BTreeSet::new());
+        loop {
+            let waiting = self.waiting(&set_aside).len();
+            if waiting == 0 || Instant::now() >= deadline {
+                break;
+            }
             let peers = (self.peers)();
-            if peers.is_empty() && !std::mem::replace(&mut is_told, true) {
-                tracing::warn!(
-                    deliveries = left.waiting.len(),
-                    "no other receiver is ready to take the pending deliveries; waiting for one"
-                );
+            if peers.is_empty() && told.insert(String::new()) {
+                tracing::warn!(deliveries = waiting, "no other receiver is ready to take the pending deliveries; waiting for one");
             }
             for peer in peers {
-                let before = left.given;
-                let result = self.give_to(&peer, &mut left, deadline).await;
-                if left.given > before {
-                    tracing::info!(receiver = %peer, deliveries = left.given - before, "pending deliveries handed over");
-                }
-                match result {
+                match self.give_to(&peer, &mut set_aside, deadline).await {
                     Ok(()) => break,
-                    Err(error) => tracing::warn!(receiver = %peer, %error, "a receiver does not take the pending deliveries"),
+                    // Every peer is tried again and again, but its error is told once.
+                    Err(error) if told.insert(format!("{peer} {error}")) => {
+                        tracing::warn!(receiver = %peer, %error, "a receiver does not take the pending deliveries");
+                    }
+                    Err(_) => {}
                 }
             }
-            if !left.waiting.is_empty() {
+            if !self.waiting(&set_aside).is_empty() {
                 sleep_until(deadline.min(Instant::now() + PAUSE)).await;
             }
         }
-        if !left.set_aside.is_empty() {
-            tracing::warn!(
-                deliveries = left.set_aside.len(),
-                "pending deliveries are too large or cannot be read, and were not handed over"
-            );
+        if !set_aside.is_empty() {
+            tracing::warn!(deliveries = set_aside.len(), "pending deliveries are too large or cannot be read, and were not handed over");
         }
     }
 
-    async fn give_to(&self, peer: &Url, left: &mut Left, deadline: Instant) -> Result<(), PeerError> {
-        while !left.waiting.is_empty() {
-            let batch = self.batch(left).await;
+    /// What is stored and can be given, by arrival. A request that took too long may add to it.
+    fn waiting(&self, set_aside: &BTreeSet<Sequence>) -> VecDeque<Sequence> {
+        self.dispatcher.by_arrival().into_iter().filter(|sequence| !set_aside.contains(sequence)).collect()
+    }
+
+    /// Gives a peer everything, or as much as it takes.
+    async fn give_to(&self, peer: &Url, set_aside: &mut BTreeSet<Sequence>, deadline: Instant) -> Result<(), PeerError> {
+        let (mut waiting, mut given) = (self.waiting(set_aside), 0);
+        let result = loop {
+            let batch = self.batch(&mut waiting, set_aside).await;
             if batch.sequences.is_empty() {
-                continue;
+                break Ok(());
             }
             let sequences = batch.sequences.clone();
             let sent = timeout_at(deadline.min(Instant::now() + TIMEOUT), self.send(peer, batch)).await;
             let taken = match sent.unwrap_or(Err(PeerError::Late)) {
                 Ok(taken) => taken,
-                Err(error) => {
-                    sequences.into_iter().rev().for_each(|sequence| left.waiting.push_front(sequence));
-                    return Err(error);
-                }
+                Err(error) => break Err(error),
             };
-            let mut not_written = Vec::new();
+            let mut is_written = true;
             for (sequence, taken) in sequences.into_iter().zip(taken) {
                 match taken {
                     Taken::Kept => {
                         self.dispatcher.handed_over(sequence);
-                        left.given += 1;
+                        given += 1;
                     }
-                    Taken::TooLarge => left.set_aside.push(sequence),
-                    Taken::NotWritten => not_written.push(sequence),
+                    Taken::TooLarge => drop(set_aside.insert(sequence)),
+                    Taken::NotWritten => is_written = false,
                 }
             }
-            if !not_written.is_empty() {
-                not_written.into_iter().rev().for_each(|sequence| left.waiting.push_front(sequence));
-                return Err(PeerError::NotWritten);
+            if !is_written {
+                break Err(PeerError::NotWritten);
             }
+        };
+        if given > 0 {
+            tracing::info!(receiver = %peer, deliveries = given, "pending deliveries handed over");
         }
-        Ok(())
+        result
     }
 
-    /// Reads the next deliveries. Their bodies are in memory until the batch is sent.
-    async fn batch(&self, left: &mut Left) -> Batch {
+    /// Reads the next deliveries. Their bodies are in memory until the batch is sent. It is empty when nothing is left.
+    async fn batch(&self, waiting: &mut VecDeque<Sequence>, set_aside: &mut BTreeSet<Sequence>) -> Batch {
         let mut batch = Batch::default();
         while batch.sequences.len() < MOST_DELIVERIES && batch.length < BATCH {
-            let Some(sequence) = left.waiting.front().copied() else { break };
+            let Some(sequence) = waiting.front().copied() else { break };
             // A large one is sent alone.
             let length = self.outbox.body_length(sequence).unwrap_or_default();
             if !batch.sequences.is_empty() && batch.length.saturating_add(length) > BATCH {
                 break;
             }
-            left.waiting.pop_front();
+            waiting.pop_front();
             let pieces = match self.outbox.delivery(sequence).await {
                 Ok((record, body)) => wire::pieces(&record, body),
                 Err(BodyError::Gone) => continue,
@@ -183,14 +177,13 @@ impl Giver {
                     None
                 }
             };
-            match pieces {
-                Some(pieces) => {
-                    batch.length += pieces.iter().map(Bytes::len).sum::<usize>();
-                    batch.sequences.push(sequence);
-                    batch.pieces.extend(pieces);
-                }
-                None => left.set_aside.push(sequence),
-            }
+            let Some(pieces) = pieces else {
+                set_aside.insert(sequence);
+                continue;
+            };
+            batch.length += pieces.iter().map(Bytes::len).sum::<usize>();
+            batch.sequences.push(sequence);
+            batch.pieces.extend(pieces);
         }
         batch
     }

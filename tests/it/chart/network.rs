@@ -129,6 +129,7 @@ async fn network_policies_allow_deliveries_evidence_and_metrics_and_nothing_else
         (&Party::outside(), receiver, 8080, true),
         (&stranger, receiver, 8080, true),
         (controller, receiver, 9090, true),
+        (receiver, receiver, 9090, true),
         // By default any pod may scrape metrics.
         (&stranger, receiver, 9090, true),
         (&stranger, controller, 9090, true),
@@ -173,6 +174,8 @@ async fn network_policies_allow_deliveries_evidence_and_metrics_and_nothing_else
         (release, &outside, 6443, "TCP", true),
         (controller, receiver, 9090, "TCP", true),
         (receiver, controller, 9090, "TCP", false),
+        // A receiver that stops hands its outbox to another one.
+        (receiver, receiver, 9090, "TCP", true),
         // What the values added, and what they did not.
         (controller, &outside, 8443, "TCP", true),
         (receiver, &outside, 8443, "TCP", true),
@@ -201,9 +204,17 @@ async fn the_address_of_the_api_server_is_configurable_and_a_single_pod_has_one_
         (operator, &server, 6443, true),
         (operator, &outside, 6443, false),
         (operator, &outside, 8443, true),
+        (operator, operator, 9090, true),
     ] {
         ensure!(reaches(&single, from, to, port, "TCP") == wanted, "{from:?} to {to:?} on {port}: {}", !wanted);
     }
+    // Receivers with claims keep their outboxes.
+    let persistent = json!({"receiver": {"persistence": {"enabled": true}}, "networkPolicy": {
+        "metricsFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}], "egress": [{"ports": [{"port": 8443}]}],
+    }});
+    let kept = rendered(&persistent).await?;
+    let receiver = &pods(&kept)["receiver-disk"];
+    ensure!(!reaches(&kept, receiver, receiver, 9090, "TCP"), "a receiver reaches another one that takes nothing from it");
     ensure!(of_kind(&rendered(&json!({"networkPolicy": {"enabled": false}})).await?, "NetworkPolicy").count() == 0, "none");
     Ok(())
 }

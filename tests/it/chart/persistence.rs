@@ -41,6 +41,12 @@ async fn without_persistence_the_outbox_is_an_empty_dir_with_a_quarter_more_than
             for argument in ["--outbox=disk".to_owned(), format!("--outbox-dir={FOLDER}"), format!("--outbox-limit={limit}")] {
                 ensure!(arguments.contains(&json!(argument)), "{argument} is not in {arguments:?}");
             }
+            // It is deleted with the pod, so another one takes it over.
+            for argument in ["--hand-over".to_owned(), format!("--receivers=service/{name}-admin"), "--drain-timeout=60s".to_owned()] {
+                ensure!(arguments.contains(&json!(argument)), "{argument} is not in {arguments:?}");
+            }
+            let own = json!({"name": "FORGEBIND_POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}});
+            ensure!(container["env"].as_array().is_some_and(|env| env.contains(&own)), "{container}");
             // The user of the image may write the volume by this group, although the root is read-only.
             assert_eq!(pod["securityContext"]["fsGroup"], 65532);
             assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
@@ -51,6 +57,7 @@ async fn without_persistence_the_outbox_is_an_empty_dir_with_a_quarter_more_than
     let pod = workload(&own, "Deployment", "forgebind-receiver").await?["spec"]["template"]["spec"].clone();
     assert_eq!(pod["containers"][0]["resources"]["requests"]["ephemeral-storage"], "5Gi", "a request of the values is kept");
     assert_eq!(pod["terminationGracePeriodSeconds"], 20);
+    ensure!(pod["containers"][0]["args"].to_string().contains("--drain-timeout=5s"), "{pod}");
     let controller = workload(&json!({}), "Deployment", "forgebind-controller").await?["spec"]["template"]["spec"].clone();
     ensure!(controller.get("volumes").is_none() && controller.get("terminationGracePeriodSeconds").is_none(), "{controller}");
     Ok(())
@@ -75,6 +82,13 @@ async fn with_persistence_every_receiver_of_a_stateful_set_has_a_claim_that_is_r
     assert_eq!(container["volumeMounts"], json!([{"name": "outbox", "mountPath": FOLDER}]));
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(pod["securityContext"]["fsGroupChangePolicy"], "OnRootMismatch");
+    // The next pod continues with the claim. Handed over, its contents could exceed what another receiver may hold.
+    let arguments = container["args"].to_string();
+    ensure!(!arguments.contains("--hand-over") && arguments.contains("--drain-timeout=60s"), "{arguments}");
+    ensure!(!rendered(&values).await?.contains("FORGEBIND_POD_IPS"), "an address that nobody uses");
+    let rights = objects(&rendered(&values).await?)?;
+    let rights = rights.iter().find(|object| object["kind"] == "Role" && object["metadata"]["name"] == "forgebind-receiver");
+    ensure!(!rights.context("the receiver's Role")?.to_string().contains("endpointslices"), "a right that nobody uses");
     ensure!(found(&values, "Deployment", "forgebind-receiver").await?.is_none(), "a Deployment runs as well");
     ensure!(found(&values, "PodDisruptionBudget", "forgebind-receiver").await?.is_none(), "a budget without pods");
     workload(&values, "PodDisruptionBudget", "forgebind-receiver-disk").await?;

@@ -67,7 +67,7 @@ impl SinkServer {
         let deliveries = Arc::new(Mutex::new(Vec::new()));
         let (behavior, behaves) = watch::channel(Behavior::Accept);
         let shared = Arc::clone(&deliveries);
-        let server = HttpServer::start(free_port()?, move |request| take(Arc::clone(&shared), behaves.clone(), request)).await?;
+        let server = HttpServer::start(free_port()?, move |request| record(Arc::clone(&shared), behaves.clone(), request)).await?;
         Ok(Self { server, deliveries, behavior })
     }
 
@@ -97,6 +97,12 @@ impl SinkServer {
         self.deliveries().into_iter().filter(|delivery| delivery.accepted).collect()
     }
 
+    /// The accepted deliveries, which are then forgotten with all others.
+    pub fn take(&self) -> Vec<Delivery> {
+        let taken = std::mem::take(&mut *self.deliveries.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.into_iter().filter(|delivery| delivery.accepted).collect()
+    }
+
     /// Waits until it has accepted `count` deliveries and returns them.
     ///
     /// # Errors
@@ -112,7 +118,7 @@ impl SinkServer {
     }
 }
 
-async fn take(
+async fn record(
     deliveries: Arc<Mutex<Vec<Delivery>>>,
     mut behaves: watch::Receiver<Behavior>,
     request: Request<Incoming>,
