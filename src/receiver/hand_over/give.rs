@@ -171,7 +171,7 @@ impl Giver {
             waiting.pop_front();
             let pieces = match self.outbox.delivery(sequence).await {
                 Ok((record, body)) => wire::pieces(&record, body),
-                Err(BodyError::Gone) => continue,
+                Err(BodyError::Gone) => None,
                 Err(BodyError::Unavailable(error)) => {
                     tracing::warn!(error, "a pending delivery cannot be read");
                     None
