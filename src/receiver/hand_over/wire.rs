@@ -88,6 +88,7 @@ mod tests {
 
     use super::*;
     use crate::providers::webhook::{Change, Event};
+    use crate::receiver::envelope::Envelope;
     use crate::receiver::outbox::{DeadLetterCause, EventState, SinkPart};
 
     fn record(id: &str) -> Record {
@@ -98,17 +99,19 @@ mod tests {
             EventState::Accepted,
             EventState::DeadLetter { at, reason: DeadLetterCause::Superseded },
         ];
-        Record {
+        let envelope = Envelope {
             uid: "uid".to_owned(),
             namespace: "team".to_owned(),
             name: "shop".to_owned(),
+            delivery: id.to_owned(),
             id: id.to_owned(),
-            secret_version: "1".to_owned(),
             source: "https://git.example/acme/shop".to_owned(),
+            repository_id: "7".to_owned(),
             at,
             events: vec![Event::of_reference("refs/heads/main", Change::Updated).unwrap(); 4],
-            sinks: vec![SinkPart { name: "a".to_owned(), events: states.into_iter().enumerate().collect() }],
-        }
+        };
+        let sinks = vec![SinkPart { name: "a".to_owned(), events: states.into_iter().enumerate().collect(), omitted: 0 }];
+        Record { envelope, sinks }
     }
 
     fn batch(deliveries: &[(Record, Bytes)]) -> Bytes {

@@ -155,7 +155,7 @@ async fn the_states_the_order_and_the_bodies_of_all_deliveries_survive_the_hand_
     assert_eq!(sink.accepted()[1].body, Shot::push("d-0", "main").body, "as it was received");
     second.stop().await;
     let left = stored(there.path()).await;
-    let states: Vec<_> = left.iter().map(|record| (record.id.as_str(), &record.sinks[0].events[0].1)).collect();
+    let states: Vec<_> = left.iter().map(|record| (record.envelope.delivery.as_str(), &record.sinks[0].events[0].1)).collect();
     let [("dead", EventState::DeadLetter { reason, .. }), ("parked", EventState::Parked { attempts: 1, .. })] = states.as_slice() else {
         panic!("{states:?}")
     };
