@@ -1,13 +1,14 @@
 //! The Helm chart as the real helm renders it, without a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{CommandFactory as _, Parser as _};
 use forgebind::api::crd;
 use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::cli::{Cli, Command};
-use forgebind::config::{Config, HooksOnUninstall, UninstallConfig};
+use forgebind::config::{Config, HooksOnUninstall, Receivers, UninstallConfig};
 use forgebind::providers::registry;
 use serde_json::{Value, json};
 
@@ -131,7 +132,11 @@ async fn every_flag_has_a_value_with_the_same_meaning() -> Result<()> {
     let receiver = Config::try_from(flags)?;
     assert!(receiver.install_key_secret.is_none(), "a receiver never gets the install key");
     assert_eq!(receiver.public_urls, config.public_urls);
-    assert_eq!(arguments["git-receiver-disk"], arguments["git-receiver"], "both workloads run the same");
+    let hands_over = |argument: &String| argument == "--hand-over" || argument.starts_with("--receivers=");
+    let others: Vec<_> = arguments["git-receiver"].iter().filter(|argument| !hands_over(argument)).cloned().collect();
+    assert_eq!(arguments["git-receiver-disk"], others, "both workloads run the same, but only an emptyDir is handed over");
+    assert_eq!(receiver.receivers, Receivers::Service("git-receiver-admin".to_owned()));
+    assert!(receiver.hand_over && receiver.drain_timeout > Duration::ZERO);
     for flag in ["--outbox=disk", "--outbox-dir=/var/lib/forgebind/outbox", "--outbox-limit=2Gi"] {
         ensure!(arguments["git-receiver"].iter().any(|argument| argument == flag), "{flag}: {:?}", arguments["git-receiver"]);
     }
@@ -147,9 +152,9 @@ async fn every_flag_has_a_value_with_the_same_meaning() -> Result<()> {
     let command = Cli::command();
     let run = command.find_subcommand("run").context("run")?;
     let flags: BTreeSet<String> = run.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
-    // Not set by the chart: `resolve` is not for clusters, replicas elect a leader by default, and the pod's name comes from
-    // HOSTNAME.
-    let outside = ["resolve", "leader-election", "replica", "help"].map(str::to_owned).into();
+    // Not set by the chart: `resolve` is not for clusters, replicas elect a leader by default, and the pod's name and addresses
+    // come from the environment.
+    let outside = ["resolve", "leader-election", "replica", "pod-ips", "help"].map(str::to_owned).into();
     let missing: Vec<_> = flags.difference(&given).filter(|flag| !BTreeSet::contains(&outside, *flag)).collect();
     ensure!(missing.is_empty(), "no value of the chart gives {missing:?}");
     Ok(())
