@@ -183,12 +183,13 @@ impl Dedupe {
         (self.first.hash_one((uid, id)), self.second.hash_one((uid, id)))
     }
 
-    /// Remembers a delivery that an earlier process stored, and what its sinks have accepted.
+    /// Remembers a delivery that an earlier process or another receiver stored, and what its sinks have accepted. The provider may have
+    /// sent it to this receiver as well.
     pub(super) fn restore(&self, record: &Record) -> Arc<Entry> {
         let Envelope { uid, delivery, id, events: told, .. } = &record.envelope;
         let key = self.key(uid, delivery);
-        let entry = Arc::new(Entry::new(key.0));
-        let _ = entry.event_id.set(id.clone());
+        let entry = self.ids.get_or_insert_with(key, || Arc::new(Entry::new(key.0)));
+        let _ = entry.event_id.get_or_init(|| id.clone());
         let events = record.sinks.iter().flat_map(|sink| sink.events.iter().map(|(event, state)| (&sink.name, *event, state)));
         let mut is_open = false;
         for (sink, event, state) in events {
@@ -199,14 +200,13 @@ impl Dedupe {
             }
         }
         if is_open {
-            entry.state.lock().phase = Phase::Pending;
+            entry.state.lock().wait();
             // The last state that a subject reported is among those that wait: later ones wait behind it.
             let once: Option<Vec<_>> = told.iter().map(|event| event.once.as_ref()).collect();
             if let Some(once) = once.filter(|once| !once.is_empty()) {
                 self.of_same_state(uid, &once, &entry);
             }
         }
-        self.ids.insert(key, Arc::clone(&entry));
         if is_open && id != delivery {
             self.derived.insert(self.key(uid, id), Arc::clone(&entry));
         }
@@ -327,6 +327,15 @@ impl Entry {
             Phase::InFlight(_) => state.reopened = true,
             Phase::Pending => state.phase = Phase::New,
             Phase::New | Phase::Complete => {}
+        }
+    }
+}
+
+impl State {
+    /// An earlier delivery is pending, unless this one was accepted or is being delivered.
+    fn wait(&mut self) {
+        if matches!(self.phase, Phase::New) {
+            self.phase = Phase::Pending;
         }
     }
 }
@@ -559,6 +568,28 @@ mod tests {
         restored.reopen();
         let claim = first(dedupe.begin(&identity("2", "200", true, b"push")));
         assert_eq!(claim.entry().event_id(), "push", "what was sent under an id stays under it");
+    }
+
+    #[test]
+    fn what_this_receiver_accepted_stays_accepted_when_another_one_hands_the_delivery_over() {
+        let dedupe = Dedupe::new();
+        let push = identity("1", "100", false, b"{}");
+        first(dedupe.begin(&push)).finish(DeliveryResult::Accepted);
+        let envelope = Envelope {
+            uid: "uid".into(),
+            namespace: "team".into(),
+            name: "shop".into(),
+            delivery: "1".into(),
+            id: "1".into(),
+            source: String::new(),
+            repository_id: "7".into(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            events: Vec::new(),
+        };
+        let part = SinkPart { name: "ci".into(), events: vec![(0, EventState::Pending)], omitted: 0 };
+        let entry = dedupe.restore(&Record { envelope, sinks: vec![part] });
+        assert!(entry.has_accepted("ci", 0));
+        assert!(is_duplicate(&dedupe.begin(&push)));
     }
 
     #[test]

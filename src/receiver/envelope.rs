@@ -29,7 +29,15 @@ pub(super) struct Envelope {
     pub(super) events: Vec<Event>,
 }
 
+/// What identifies a delivery over receivers.
+pub(super) type Identity = (String, String, Timestamp);
+
 impl Envelope {
+    /// What identifies the delivery at every receiver that has it.
+    pub(super) fn identity(&self) -> Identity {
+        (self.uid.clone(), self.delivery.clone(), self.at)
+    }
+
     /// The id of the event at a position. The events of a delivery are numbered when there are several.
     pub(super) fn event_id(&self, position: usize) -> String {
         if self.events.len() > 1 { format!("{}/{}", self.id, position + 1) } else { self.id.clone() }

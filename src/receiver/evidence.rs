@@ -174,6 +174,11 @@ impl EvidenceStore {
         self.with(uid, |record| record.seen.redelivered.replace(value.to_owned()).as_deref() != Some(value))
     }
 
+    /// Lets a request that is not acknowledged yet be carried out again.
+    pub(super) fn forget_redelivery(&self, uid: &str) {
+        self.with(uid, |record| record.seen.redelivered = None);
+    }
+
     pub(super) fn sink_pending(&self, uid: &str, sink: &str, change: i64) {
         self.with(uid, |record| {
             let sink = record.sinks.entry(sink.to_owned()).or_default();

@@ -114,7 +114,7 @@ impl BoundReceiver {
         drop(self.listener);
         let now = Instant::now();
         let deadline = now + self.limits.shutdown;
-        // A sink that does not answer must not take the time of the hand-over.
+        // A sink that does not answer must not take the time of the hand-over. What no sink holds up is given at once.
         let attempts = if self.giver.is_some() { now + self.limits.shutdown / 2 } else { deadline };
         let in_flight = async {
             graceful.shutdown().await;
@@ -123,9 +123,12 @@ impl BoundReceiver {
         if timeout_at(attempts, futures::future::join(in_flight, self.intake.stop(attempts))).await.is_err() {
             tracing::warn!("stopped before all deliveries were answered");
         }
-        self.dispatcher.stop(attempts).await;
-        if let Some(giver) = &self.giver {
-            giver.give(deadline).await;
+        match &self.giver {
+            Some(giver) => {
+                self.dispatcher.end_attempts();
+                giver.give(attempts, deadline).await;
+            }
+            None => self.dispatcher.stop(attempts).await,
         }
         self.dispatcher.close(self.giver.is_some()).await;
         Ok(())

@@ -49,10 +49,8 @@ receiver:
   # The receivers' part of the install key, never the key itself.
   - {apiGroups: [""], resources: [secrets], resourceNames: [forgebind-receiver-key], verbs: [get]}
   {{- end }}
-  {{- if include "forgebind.handsOver" . }}
   # Addresses of the other receivers, one of which takes over the outbox of a receiver that stops.
   - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
-  {{- end }}
   # Prepared webhook secrets of users.
   - {apiGroups: [""], resources: [secrets], resourceNames: {{ $shards | toJson }}, verbs: [list, watch]}
   cluster:

@@ -1,6 +1,6 @@
 //! The receiver that stops: gives its deliveries to a peer, and to the next one if that fails.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,35 @@ fn chain(error: &reqwest::Error) -> String {
     text
 }
 
+/// Whether a status says that the peer cannot read the content of a batch.
+fn is_about_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR | StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+/// The deliveries that no peer takes, and how often each of the others could not be read.
+#[derive(Default)]
+struct SetAside(BTreeMap<Sequence, u32>);
+
+impl SetAside {
+    /// How often a delivery is read before it is set aside. The disk is opened again within five seconds.
+    const READS: u32 = 20;
+
+    fn insert(&mut self, sequence: Sequence) {
+        self.0.insert(sequence, Self::READS);
+    }
+
+    /// Counts a failed read. Returns whether it is the first.
+    fn count(&mut self, sequence: Sequence) -> bool {
+        let reads = self.0.entry(sequence).or_default();
+        *reads += 1;
+        *reads == 1
+    }
+
+    fn has(&self, sequence: Sequence) -> bool {
+        self.0.get(&sequence).is_some_and(|reads| *reads >= Self::READS)
+    }
+}
+
 /// Deliveries that are sent together.
 #[derive(Default)]
 struct Batch {
@@ -85,22 +114,29 @@ impl Giver {
         Ok(Self { peers, token, http: http.build()?, dispatcher, outbox })
     }
 
-    /// Gives everything that is stored to ready peers, until the deadline. What is given is removed here.
-    pub(in crate::receiver) async fn give(&self, deadline: Instant) {
+    /// Gives everything that is stored to ready peers, until the deadline; what an attempt is under way for, only when that has ended
+    /// or after `attempts`. What is given is removed here.
+    pub(in crate::receiver) async fn give(&self, attempts: Instant, deadline: Instant) {
         // The states that are not on the disk yet.
         let _ = timeout_at(deadline, self.outbox.flush()).await;
-        let (mut set_aside, mut told) = (BTreeSet::new(), BTreeSet::new());
+        let (mut set_aside, mut told) = (SetAside::default(), BTreeSet::new());
         loop {
-            let waiting = self.waiting(&set_aside).len();
-            if waiting == 0 || Instant::now() >= deadline {
+            let now = Instant::now();
+            if self.waiting(true, &set_aside).is_empty() || now >= deadline {
                 break;
             }
+            let waiting = self.waiting(now >= attempts, &set_aside);
+            if waiting.is_empty() {
+                sleep_until(deadline.min(now + PAUSE)).await;
+                continue;
+            }
+            let count = waiting.len();
             let peers = (self.peers)();
             if peers.is_empty() && told.insert(String::new()) {
-                tracing::warn!(deliveries = waiting, "no other receiver is ready to take the pending deliveries; waiting for one");
+                tracing::warn!(deliveries = count, "no other receiver is ready to take the pending deliveries; waiting for one");
             }
             for peer in peers {
-                match self.give_to(&peer, &mut set_aside, deadline).await {
+                match self.give_to(&peer, waiting.clone(), &mut set_aside, deadline).await {
                     Ok(()) => break,
                     // Every peer is tried again and again, but its error is told once.
                     Err(error) if told.insert(format!("{peer} {error}")) => {
@@ -109,25 +145,31 @@ impl Giver {
                     Err(_) => {}
                 }
             }
-            if !self.waiting(&set_aside).is_empty() {
+            if !self.waiting(true, &set_aside).is_empty() {
                 sleep_until(deadline.min(Instant::now() + PAUSE)).await;
             }
         }
-        if !set_aside.is_empty() {
-            tracing::warn!(deliveries = set_aside.len(), "pending deliveries are too large or cannot be read, and were not handed over");
+        if !set_aside.0.is_empty() {
+            tracing::warn!(deliveries = set_aside.0.len(), "pending deliveries are too large or cannot be read, and were not handed over");
         }
     }
 
-    /// What is stored and can be given, by arrival. A request that took too long may add to it.
-    fn waiting(&self, set_aside: &BTreeSet<Sequence>) -> VecDeque<Sequence> {
-        self.dispatcher.by_arrival().into_iter().filter(|sequence| !set_aside.contains(sequence)).collect()
+    /// What is stored and can be given. A request that took too long may add to it.
+    fn waiting(&self, also_under_way: bool, set_aside: &SetAside) -> VecDeque<Sequence> {
+        self.dispatcher.to_hand_over(also_under_way).into_iter().filter(|sequence| !set_aside.has(*sequence)).collect()
     }
 
-    /// Gives a peer everything, or as much as it takes.
-    async fn give_to(&self, peer: &Url, set_aside: &mut BTreeSet<Sequence>, deadline: Instant) -> Result<(), PeerError> {
-        let (mut waiting, mut given) = (self.waiting(set_aside), 0);
+    /// Gives a peer everything of these, or as much as it takes.
+    async fn give_to(
+        &self,
+        peer: &Url,
+        mut waiting: VecDeque<Sequence>,
+        set_aside: &mut SetAside,
+        deadline: Instant,
+    ) -> Result<(), PeerError> {
+        let (mut most, mut given) = (MOST_DELIVERIES, 0);
         let result = loop {
-            let batch = self.batch(&mut waiting, set_aside).await;
+            let Ok(batch) = timeout_at(deadline, self.batch(&mut waiting, most, set_aside)).await else { break Err(PeerError::Late) };
             if batch.sequences.is_empty() {
                 break Ok(());
             }
@@ -135,6 +177,13 @@ impl Giver {
             let sent = timeout_at(deadline.min(Instant::now() + TIMEOUT), self.send(peer, batch)).await;
             let taken = match sent.unwrap_or(Err(PeerError::Late)) {
                 Ok(taken) => taken,
+                // A peer of another version may read all but one of them.
+                Err(PeerError::Status(status)) if is_about_content(status) && sequences.len() > 1 => {
+                    most = 1;
+                    sequences.into_iter().rev().for_each(|sequence| waiting.push_front(sequence));
+                    continue;
+                }
+                Err(PeerError::Status(status)) if is_about_content(status) && most == 1 => continue,
                 Err(error) => break Err(error),
             };
             let mut is_written = true;
@@ -144,7 +193,7 @@ impl Giver {
                         self.dispatcher.handed_over(sequence);
                         given += 1;
                     }
-                    Taken::TooLarge => drop(set_aside.insert(sequence)),
+                    Taken::TooLarge => set_aside.insert(sequence),
                     Taken::NotWritten => is_written = false,
                 }
             }
@@ -159,9 +208,9 @@ impl Giver {
     }
 
     /// Reads the next deliveries. Their bodies are in memory until the batch is sent. It is empty when nothing is left.
-    async fn batch(&self, waiting: &mut VecDeque<Sequence>, set_aside: &mut BTreeSet<Sequence>) -> Batch {
+    async fn batch(&self, waiting: &mut VecDeque<Sequence>, most: usize, set_aside: &mut SetAside) -> Batch {
         let mut batch = Batch::default();
-        while batch.sequences.len() < MOST_DELIVERIES && batch.length < BATCH {
+        while batch.sequences.len() < most && batch.length < BATCH {
             let Some(sequence) = waiting.front().copied() else { break };
             // A large one is sent alone.
             let length = self.outbox.body_length(sequence).unwrap_or_default();
@@ -171,10 +220,16 @@ impl Giver {
             waiting.pop_front();
             let pieces = match self.outbox.delivery(sequence).await {
                 Ok((record, body)) => wire::pieces(&record, body),
-                Err(BodyError::Gone) => None,
+                Err(BodyError::Gone) => {
+                    self.dispatcher.drop_stored(sequence);
+                    continue;
+                }
+                // A disk with an error works again once the file was opened again.
                 Err(BodyError::Unavailable(error)) => {
-                    tracing::warn!(error, "a pending delivery cannot be read");
-                    None
+                    if set_aside.count(sequence) {
+                        tracing::warn!(error, "a pending delivery cannot be read");
+                    }
+                    continue;
                 }
             };
             let Some(pieces) = pieces else {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::wire::{self, Answer, LONGEST_BATCH, Taken, WireError};
 use crate::receiver::dedupe::Dedupe;
 use crate::receiver::metrics::Metrics;
-use crate::receiver::outbox::{KeepError, Outbox, Record};
+use crate::receiver::outbox::{KeepError, Kept, Outbox, Record};
 use crate::receiver::sinks::Dispatcher;
 
 /// Timeout for a batch: for its turn, and again for its arrival.
@@ -141,12 +141,26 @@ impl OutboxIntake {
 impl Inner {
     /// Stores deliveries, all of them in few transactions, and continues with what is on the disk.
     async fn store(&self, deliveries: Vec<(Record, Bytes)>) -> Answer {
+        // A sender that got no answer sends a batch again.
+        let known = self.dispatcher.identities();
         let storing = deliveries.into_iter().map(|(record, body)| async {
+            if known.contains(&record.envelope.identity()) {
+                return (record, None);
+            }
+            // Dead letters must not push out what is pending.
+            if record.open_events().is_empty() && !self.outbox.has_room(&record, body.len()) {
+                let limit = u64::try_from(body.len()).unwrap_or(u64::MAX);
+                return (record, Some(Kept { dropped: Vec::new(), result: Err(KeepError::TooLarge { limit }) }));
+            }
             let kept = self.outbox.keep(record.clone(), body).await;
-            (record, kept)
+            (record, Some(kept))
         });
         let mut taken = Vec::new();
         for (record, kept) in join_all(storing).await {
+            let Some(kept) = kept else {
+                taken.push(Taken::Kept);
+                continue;
+            };
             taken.push(match kept.result {
                 Ok(place) if place.durable => {
                     self.dispatcher.continue_with(place.sequence, record, &self.dedupe);

@@ -240,6 +240,12 @@ impl Outbox {
         Some(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
+    /// Whether a record has room without removing another one.
+    pub(super) fn has_room(&self, record: &Record, body: usize) -> bool {
+        let contents = self.shared.lock();
+        contents.shares.has_room(&claim(record, u64::try_from(body).unwrap_or(u64::MAX)))
+    }
+
     /// Whether records are in memory by the settings.
     pub(super) const fn is_in_memory(&self) -> bool {
         self.disk.is_none()

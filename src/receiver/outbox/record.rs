@@ -107,7 +107,7 @@ impl Record {
     }
 
     /// The events that are still to be attempted: positions of the sink and of the event.
-    pub(super) fn open_events(&self) -> Vec<(u32, u32)> {
+    pub(in crate::receiver) fn open_events(&self) -> Vec<(u32, u32)> {
         let of_sink = |(sink, part): (usize, &SinkPart)| {
             let open = part.events.iter().filter(|(_, state)| state.is_open());
             open.map(|(event, _)| (position(sink), position(*event))).collect::<Vec<_>>()

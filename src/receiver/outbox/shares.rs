@@ -114,6 +114,12 @@ impl Shares {
         Ok(removed)
     }
 
+    /// Whether a record has room without removing another one.
+    pub(super) fn has_room(&self, claim: &Claim) -> bool {
+        let of_binding = self.of_binding(&claim.namespace, &claim.uid).bytes.saturating_add(claim.cost);
+        of_binding <= self.limits.per_binding && self.held.bytes.saturating_add(claim.cost) <= self.limits.total
+    }
+
     /// Adds a record that is stored already, without regard to the limits.
     pub(super) fn insert(&mut self, sequence: Sequence, claim: Claim) {
         let namespace = self.namespaces.entry(claim.namespace.clone()).or_default();

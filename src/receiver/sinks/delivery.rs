@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,13 +19,15 @@ use crate::receiver::outbox::{EventState, Record, Sequence, SinkPart};
 /// A delivery and what became of it so far.
 pub(in crate::receiver) struct Delivery {
     pub(in crate::receiver) envelope: Envelope,
-    /// Its position in the order of arrival, within this process.
-    pub(super) order: u64,
+    /// Its place in the order of arrival: the time, and its number within this process.
+    pub(super) order: (Timestamp, u64),
     /// When its events become dead letters.
     pub(super) expires: Instant,
     pub(in crate::receiver) entry: Arc<Entry>,
     /// The sinks that get an event of it.
     pub(super) parts: Vec<Part>,
+    /// Number of attempts under way.
+    attempts: AtomicUsize,
     progress: Mutex<Progress>,
     changed: watch::Sender<()>,
 }
@@ -90,6 +93,15 @@ pub(super) struct StoredNow {
     pub(super) changed: Vec<(usize, usize, EventState)>,
 }
 
+/// An attempt at one sink.
+pub(super) struct AttemptUnderWay<'a>(&'a AtomicUsize);
+
+impl Drop for AttemptUnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What a delivery says when it is given up.
 pub(super) struct GivenUp {
     /// The events that were open, as part and event.
@@ -116,16 +128,22 @@ pub(super) struct Noted {
 }
 
 impl Delivery {
-    pub(super) fn new(arrived: Arrived, order: u64, expires: Instant) -> Arc<Self> {
+    pub(super) fn new(arrived: Arrived, order: (Timestamp, u64), expires: Instant) -> Arc<Self> {
         let Arrived { envelope, entry, parts, payload, reservation } = arrived;
         let body = Body::Memory(Arc::new(Payload { bytes: payload, _reservation: reservation }));
         let states = parts.iter().map(|part| vec![Status::Open(EventState::Pending); part.events.len()]).collect();
         let progress = Mutex::new(Progress { body, stored: None, states, redelivered: BTreeSet::new() });
-        Arc::new(Self { envelope, order, expires, entry, parts, progress, changed: watch::Sender::new(()) })
+        Arc::new(Self { envelope, order, expires, entry, parts, attempts: AtomicUsize::new(0), progress, changed: watch::Sender::new(()) })
     }
 
     /// A delivery that an earlier process stored.
-    pub(super) fn stored_before(sequence: Sequence, record: Record, entry: Arc<Entry>, order: u64, expires: Instant) -> Arc<Self> {
+    pub(super) fn stored_before(
+        sequence: Sequence,
+        record: Record,
+        entry: Arc<Entry>,
+        order: (Timestamp, u64),
+        expires: Instant,
+    ) -> Arc<Self> {
         let Record { envelope, sinks } = record;
         let read = |(_, state): &(usize, EventState)| match state {
             EventState::Accepted => Status::Accepted,
@@ -140,11 +158,21 @@ impl Delivery {
         let parts = sinks.into_iter().map(part).collect();
         let body = Body::Stored(sequence);
         let progress = Mutex::new(Progress { body, stored: Some(sequence), states, redelivered: BTreeSet::new() });
-        Arc::new(Self { envelope, order, expires, entry, parts, progress, changed: watch::Sender::new(()) })
+        Arc::new(Self { envelope, order, expires, entry, parts, attempts: AtomicUsize::new(0), progress, changed: watch::Sender::new(()) })
     }
 
     pub(super) const fn key(&self, event: usize) -> EventKey {
-        EventKey { delivery: self.order, event }
+        EventKey { at: self.order.0, delivery: self.order.1, event }
+    }
+
+    /// Counts an attempt until the result is dropped.
+    pub(super) fn attempt(&self) -> AttemptUnderWay<'_> {
+        self.attempts.fetch_add(1, Ordering::AcqRel);
+        AttemptUnderWay(&self.attempts)
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.attempts.load(Ordering::Acquire) > 0
     }
 
     pub(super) fn body(&self) -> Body {
@@ -261,6 +289,10 @@ impl Delivery {
             }
         }
         open
+    }
+
+    pub(super) fn has_dead_letters(&self) -> bool {
+        self.lock().states.iter().flatten().any(|status| matches!(status, Status::DeadLetter(_)))
     }
 
     /// The dead letters, as part, event and time.

@@ -147,12 +147,14 @@ impl Dispatcher {
     }
 
     async fn attempt(&self, sink: &str, key: EventKey, delivery: Arc<Delivery>) -> Done {
+        let under_way = delivery.attempt();
         let sending = AssertUnwindSafe(self.send(sink, key.event, &delivery));
         // A panic must not leave an event under way for ever.
         let result = sending.catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(namespace = delivery.envelope.namespace, name = delivery.envelope.name, sink, "an attempt at a sink panicked");
             Err(Failure::Sink(SinkError::Internal))
         });
+        drop(under_way);
         Done { key, delivery, result }
     }
 

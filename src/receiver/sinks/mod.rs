@@ -13,9 +13,8 @@ mod queue;
 mod upkeep;
 
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +31,7 @@ use delivery::{Delivery, GivenUp, StoredNow};
 use queue::{EventKey, Parked, Queue};
 
 use super::dedupe::{Dedupe, DeliveryResult};
+use super::envelope::Identity;
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
 use super::outbox::{EventState, KeepError, Outbox, Record, Sequence};
@@ -58,6 +58,8 @@ impl Default for SinkLimits {
     }
 }
 
+/// How long the end waits for the disk.
+const CLOSE: Duration = Duration::from_secs(5);
 /// How long a stored event is attempted after a start at least, however old it is.
 const AT_LEAST: Duration = Duration::from_secs(60 * 60);
 
@@ -97,7 +99,8 @@ pub(super) struct Dispatcher {
     lanes: Mutex<HashMap<LaneKey, Lane>>,
     /// The stored deliveries.
     stored: Mutex<BTreeMap<Sequence, Arc<Delivery>>>,
-    arrivals: AtomicU64,
+    /// The latest time of arrival, and the number of deliveries.
+    arrivals: Mutex<(Timestamp, u64)>,
     drivers: TaskTracker,
     stopping: CancellationToken,
 }
@@ -116,7 +119,7 @@ impl Dispatcher {
             metrics,
             lanes: Mutex::default(),
             stored: Mutex::default(),
-            arrivals: AtomicU64::new(0),
+            arrivals: Mutex::new((Timestamp::MIN, 0)),
             drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }))
@@ -131,18 +134,22 @@ impl Dispatcher {
         }
     }
 
-    /// Continues with a stored delivery of an earlier process or of another receiver. Its events come after those of all earlier
-    /// calls.
+    /// Continues with a stored delivery of an earlier process or of another receiver. Its events have the place
+    /// of their arrival there.
     pub(super) fn continue_with(self: &Arc<Self>, sequence: Sequence, record: Record, dedupe: &Dedupe) {
         let (now, clock) = (Instant::now(), self.routes.clock().now());
         let expires = now + self.limits.attempted.saturating_sub(since(record.envelope.at, clock)).max(AT_LEAST);
-        let entry = dedupe.restore(&record);
-        let delivery = Delivery::stored_before(sequence, record, entry, self.next(), expires);
+        let (entry, order) = (dedupe.restore(&record), self.order(record.envelope.at, false));
+        let delivery = Delivery::stored_before(sequence, record, entry, order, expires);
         self.stored().insert(sequence, Arc::clone(&delivery));
         for (part, _, _) in delivery.dead_letters() {
             with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, 1));
         }
         let open = delivery.open();
+        if delivery.has_dead_letters() || open.iter().any(|(_, _, state)| matches!(state, EventState::Parked { .. })) {
+            // A request that was carried out before did not reach these.
+            self.evidence.forget_redelivery(&delivery.envelope.uid);
+        }
         if !open.is_empty() {
             self.evidence.waiting(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
         }
@@ -156,7 +163,8 @@ impl Dispatcher {
 
     /// Hands a delivery to its sinks. Waits for them for a moment, then stores what they have not accepted.
     pub(super) async fn deliver(self: &Arc<Self>, arrived: Arrived) -> DeliveryResult {
-        let delivery = Delivery::new(arrived, self.next(), Instant::now() + self.limits.attempted);
+        let order = self.order(arrived.envelope.at, true);
+        let delivery = Delivery::new(arrived, order, Instant::now() + self.limits.attempted);
         if self.enqueue(&delivery) {
             let _ = timeout(self.limits.direct, delivery.concluded()).await;
         }
@@ -165,16 +173,30 @@ impl Dispatcher {
 
     /// Ends the attempts: those that are under way may finish until the deadline.
     pub(super) async fn stop(&self, deadline: Instant) {
-        self.stopping.cancel();
-        self.drivers.close();
+        self.end_attempts();
         let _ = timeout_at(deadline, self.drivers.wait()).await;
     }
 
-    /// The stored deliveries, by arrival.
-    pub(super) fn by_arrival(&self) -> Vec<Sequence> {
-        let mut stored: Vec<_> = self.stored().iter().map(|(sequence, delivery)| (delivery.envelope.at, *sequence)).collect();
-        stored.sort_unstable();
-        stored.into_iter().map(|(_, sequence)| sequence).collect()
+    /// Begins no attempt any more.
+    pub(super) fn end_attempts(&self) {
+        self.stopping.cancel();
+        self.drivers.close();
+    }
+
+    /// The stored deliveries by arrival, those with pending events before those with dead letters alone. Without those with an attempt
+    /// under way, unless they are asked for.
+    pub(super) fn to_hand_over(&self, also_under_way: bool) -> Vec<Sequence> {
+        let stored = self.stored();
+        let chosen = stored.iter().filter(|(_, delivery)| also_under_way || !delivery.is_under_way());
+        let mut chosen: Vec<_> = chosen.map(|(sequence, delivery)| (delivery.is_concluded(), delivery.envelope.at, *sequence)).collect();
+        drop(stored);
+        chosen.sort_unstable();
+        chosen.into_iter().map(|(_, _, sequence)| sequence).collect()
+    }
+
+    /// What identifies the stored deliveries over receivers.
+    pub(super) fn identities(&self) -> HashSet<Identity> {
+        self.stored().values().map(|delivery| delivery.envelope.identity()).collect()
     }
 
     /// Removes a stored delivery that another receiver continues with.
@@ -184,8 +206,11 @@ impl Dispatcher {
 
     /// Releases the outbox. `is_deleted`: so are its contents, with the pod.
     pub(super) async fn close(&self, is_deleted: bool) {
-        let left = self.stored().len();
-        self.outbox.close().await;
+        if timeout(CLOSE, self.outbox.close()).await.is_err() {
+            tracing::warn!("stopped before the outbox was closed");
+        }
+        // Dead letters would not have been sent.
+        let left = self.stored().values().filter(|delivery| !delivery.is_concluded()).count();
         let lost = if is_deleted { left } else { self.outbox.in_memory_alone() };
         self.metrics.lost(lost);
         if lost > 0 {
@@ -332,8 +357,13 @@ impl Dispatcher {
         }
     }
 
-    fn next(&self) -> u64 {
-        self.arrivals.fetch_add(1, Ordering::Relaxed)
+    /// The place of a delivery in the order of arrival. One that arrives here comes after all earlier ones, even if the clock was set
+    /// back; one of an earlier process or of another receiver has the place of its time.
+    fn order(&self, at: Timestamp, arrives: bool) -> (Timestamp, u64) {
+        let mut arrivals = self.arrivals.lock();
+        let at = if arrives { at.max(arrivals.0) } else { at };
+        *arrivals = (arrivals.0.max(at), arrivals.1 + 1);
+        (at, arrivals.1)
     }
 
     /// Whether an unknown binding certainly does not exist. Events of a binding that may only be unknown yet are not discarded.

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::protocol::evidence::SinkState;
@@ -37,9 +38,11 @@ const ARRIVAL_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts at one sink at the same time, each of another subject.
 const CONCURRENT: usize = 8;
 
-/// An event of a delivery: the delivery's position in the order of arrival, and the event's position in the delivery.
+/// An event of a delivery: the delivery's time of arrival, which another receiver may have recorded, its number at this one, and
+/// the event's position in the delivery. The order is that of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EventKey {
+    pub(super) at: Timestamp,
     pub(super) delivery: u64,
     pub(super) event: usize,
 }

@@ -7,7 +7,7 @@ use super::*;
 const LIFETIME: Duration = Duration::from_secs(72 * 60 * 60);
 
 fn key(delivery: u64) -> EventKey {
-    EventKey { delivery, event: 0 }
+    EventKey { at: Timestamp::UNIX_EPOCH, delivery, event: 0 }
 }
 
 /// A queue with a clock of its own.
@@ -70,6 +70,21 @@ fn events_of_a_subject_are_sent_one_after_the_other_and_subjects_side_by_side() 
             && bench.queue.heads.is_empty()
             && bench.queue.expiries.is_empty()
     );
+}
+
+#[test]
+fn an_older_event_that_another_receiver_hands_over_supersedes_no_newer_one() {
+    let mut bench = Bench::new();
+    let at = |second| EventKey { at: Timestamp::from_second(second).unwrap(), delivery: u64::try_from(100 - second).unwrap(), event: 0 };
+    let expires = bench.now + LIFETIME;
+    bench.queue.push(at(20), "main", expires, bench.now);
+    assert_eq!(bench.queue.next(bench.now), Next::Send(at(20)));
+    let changes = bench.queue.finish(at(20), Attempt::TooLarge, bench.now, 0.0);
+    assert!(matches!(changes[..], [Change::Parked(key, _)] if key == at(20)));
+    bench.queue.push(at(10), "main", expires, bench.now);
+    assert_eq!(bench.queue.next(bench.now), Next::Send(at(10)));
+    assert_eq!(bench.queue.finish(at(10), Attempt::Accepted, bench.now, 0.0), [Change::Accepted(at(10))]);
+    assert!(!bench.queue.is_empty(), "the newer one stays parked");
 }
 
 #[test]
