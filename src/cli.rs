@@ -158,7 +158,8 @@ pub struct InstallationArguments {
     /// Use the proxy of `HTTPS_PROXY` and related environment variables for connections that set no proxy
     #[arg(long, env = "FORGEBIND_USE_ENVIRONMENT_PROXY")]
     pub use_environment_proxy: bool,
-    /// Addresses to use for hosts instead of DNS, comma-separated, in the format of curl's --resolve
+    /// Addresses to use for hosts instead of DNS, and for Services of sinks (name.namespace.svc) instead of their `ClusterIP`,
+    /// comma-separated, in the format of curl's --resolve
     #[arg(long, env = "FORGEBIND_RESOLVE", value_name = "HOST:PORT=ADDRESS", value_delimiter = ',')]
     pub resolve: Vec<String>,
 }

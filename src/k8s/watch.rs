@@ -138,6 +138,83 @@ pub async fn cluster_metadata<K>(
     merge(K::kind(&()).into_owned(), vec![metadata_stream(api)], Some(writer), listeners).await;
 }
 
+/// A change to the parts that are kept of objects.
+#[derive(Clone, Debug)]
+pub enum PartChange<P> {
+    /// The object, by namespace and name, was created or changed, or was found by a listing.
+    Applied(String, String, P),
+    /// The object, by namespace and name, was deleted.
+    Deleted(String, String),
+    /// A listing of this namespace, or of all, is complete: it found exactly these objects.
+    Listed(Option<String>, HashSet<(String, String)>),
+    /// The first listing of every namespace is complete.
+    Ready,
+}
+
+/// Watches objects of which only a part is kept, until the future is dropped. Keeps nothing itself, so that memory stays small
+/// however large the objects are.
+pub async fn parts<K, P>(client: Client, scope: Scope, part: fn(&K) -> P, mut hear: impl FnMut(PartChange<P>) + Send)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+    P: Send + 'static,
+{
+    let kind = K::kind(&()).into_owned();
+    let apis = scope.apis::<K>(&client);
+    let mut listings: Vec<PartListing> = apis.iter().map(|api| PartListing::of(api.namespace())).collect();
+    let mut ready = false;
+    let reduce = move |object: K| (object.namespace().unwrap_or_default(), object.name_any(), part(&object));
+    let streams = apis.into_iter().enumerate().map(|(number, api)| {
+        let events = watch(api, config()).backoff(backoff());
+        events.map(move |event| (number, event.map(|event| map_event(event, reduce)))).boxed()
+    });
+    let mut numbered: SelectAll<BoxStream<'static, _>> = stream::select_all(streams);
+    while let Some((number, event)) = numbered.next().await {
+        let Some(listing) = listings.get_mut(number) else { continue };
+        listing.note(&kind, event.as_ref().err());
+        match event {
+            Ok(Event::Init) => listing.seen.clear(),
+            Ok(Event::InitApply((namespace, name, part))) => {
+                listing.seen.insert((namespace.clone(), name.clone()));
+                hear(PartChange::Applied(namespace, name, part));
+            }
+            Ok(Event::InitDone) => {
+                listing.complete = true;
+                hear(PartChange::Listed(listing.namespace.clone(), std::mem::take(&mut listing.seen)));
+                if !std::mem::replace(&mut ready, listings.iter().all(|listing| listing.complete)) && ready {
+                    hear(PartChange::Ready);
+                }
+            }
+            Ok(Event::Apply((namespace, name, part))) => hear(PartChange::Applied(namespace, name, part)),
+            Ok(Event::Delete((namespace, name, _))) => hear(PartChange::Deleted(namespace, name)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The state of one of the watches of [`parts`].
+struct PartListing {
+    namespace: Option<String>,
+    /// The objects that the listing in progress has found.
+    seen: HashSet<(String, String)>,
+    complete: bool,
+    failing: bool,
+}
+
+impl PartListing {
+    fn of(namespace: Option<&str>) -> Self {
+        Self { namespace: namespace.map(str::to_owned), seen: HashSet::new(), complete: false, failing: false }
+    }
+
+    /// Logs the first failure, and the first success after it.
+    fn note(&mut self, kind: &str, error: Option<&watcher::Error>) {
+        match (error, std::mem::replace(&mut self.failing, error.is_some())) {
+            (Some(error), false) => warn!(kind, error = crate::text::wording::of_watch(error), "watch failed, retrying"),
+            (None, true) => info!(kind, "watch works again"),
+            _ => {}
+        }
+    }
+}
+
 /// Watches one object by name: yields its current state, or `None` while it does not exist. Reports a deletion even if the watch
 /// was interrupted at the time.
 pub fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>

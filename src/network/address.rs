@@ -8,17 +8,28 @@ use parking_lot::RwLock;
 
 /// The cluster's own addresses: its service ranges and its API servers. Clones share the data.
 #[derive(Clone, Debug, Default)]
-pub struct ClusterNetworks(Arc<RwLock<Vec<IpNet>>>);
+pub struct ClusterNetworks(Arc<RwLock<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    service_ranges: Vec<IpNet>,
+    api_servers: Vec<IpAddr>,
+}
 
 impl ClusterNetworks {
     /// Replaces the known addresses of the cluster.
     pub fn set(&self, service_ranges: impl IntoIterator<Item = IpNet>, api_servers: impl IntoIterator<Item = IpAddr>) {
-        let networks = service_ranges.into_iter().chain(api_servers.into_iter().map(|address| IpNet::from(unwrap_embedded(address))));
-        *self.0.write() = networks.collect();
+        let api_servers = api_servers.into_iter().map(unwrap_embedded).collect();
+        *self.0.write() = Known { service_ranges: service_ranges.into_iter().collect(), api_servers };
     }
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
-        self.0.read().iter().any(|network| network.contains(&address))
+        let known = self.0.read();
+        known.api_servers.contains(&address) || known.service_ranges.iter().any(|network| network.contains(&address))
+    }
+
+    pub(super) fn is_api_server(&self, address: IpAddr) -> bool {
+        self.0.read().api_servers.contains(&address)
     }
 }
 

@@ -5,6 +5,7 @@ mod address;
 mod client;
 mod host;
 pub mod listen;
+mod pinned;
 mod policy;
 pub mod public_urls;
 mod resolver;
@@ -12,6 +13,7 @@ mod resolver;
 mod tests;
 
 pub use address::ClusterNetworks;
-pub use client::CONNECT_TIMEOUT;
+pub use client::{CONNECT_TIMEOUT, authorities};
 pub use host::{HostPattern, HostPatternError};
+pub use pinned::pinned_host;
 pub use policy::{NetworkPolicy, Purpose, Refusal};

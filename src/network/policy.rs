@@ -43,7 +43,8 @@ pub enum Purpose {
     HttpSink,
     /// To a public URL of the receiver, without any secret. The administrator chooses it, so every address is allowed.
     PublicEndpoint,
-    /// To a `service` sink: only in the binding's own namespace, so cluster addresses are allowed.
+    /// To a `service` sink, at the address of a Service that was judged: the cluster's own addresses are allowed, except those of
+    /// its API servers.
     ServiceSink,
 }
 
@@ -189,12 +190,16 @@ impl NetworkPolicy {
         if self.allow_cidrs.iter().any(|network| network.contains(&address) || network.contains(&meant)) {
             return Ok(());
         }
-        let own = purpose != Purpose::ServiceSink && self.cluster.contains(meant);
+        let own = match purpose {
+            Purpose::ServiceSink => self.cluster.is_api_server(meant),
+            Purpose::Provider | Purpose::HttpSink | Purpose::PublicEndpoint => self.cluster.contains(meant),
+        };
         if own || address::is_special(meant) { Err(Refusal::Address { host: host.to_owned(), address: meant }) } else { Ok(()) }
     }
 
     /// The addresses that override name resolution for a host, given in lower case without a trailing dot.
-    pub(super) fn overrides(&self, host: &str) -> Vec<IpAddr> {
+    #[must_use]
+    pub fn overrides(&self, host: &str) -> Vec<IpAddr> {
         let mut addresses: Vec<_> = self.resolve.iter().filter(|((name, _), _)| name == host).map(|(_, address)| *address).collect();
         addresses.dedup();
         addresses

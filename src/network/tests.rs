@@ -152,12 +152,13 @@ fn allowed_ranges_permit_exactly_their_addresses() {
 }
 
 #[test]
-fn sinks_by_service_may_reach_the_cluster_but_no_special_addresses() {
+fn sinks_by_service_may_reach_the_cluster_but_neither_its_api_server_nor_special_addresses() {
     let policy = policy();
     for (url, expected) in [
         ("http://ci.team.svc:80/events", Verdict::Allowed),
         ("http://10.96.0.7", Verdict::Allowed),
-        ("http://172.18.0.2", Verdict::Allowed),
+        ("http://172.18.0.2", Verdict::Address),
+        ("http://172.18.0.3", Verdict::Allowed),
         ("http://127.0.0.1", Verdict::Address),
         ("http://169.254.169.254", Verdict::Address),
         ("http://[::1]", Verdict::Address),

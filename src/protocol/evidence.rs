@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::v1alpha1::EventKind;
 pub use crate::api::v1alpha1::binding::SinkState;
+use crate::protocol::sink_target::NotServed;
 
 /// The reason for refusing deliveries of a repository that was renamed or moved to a place that its connection does not allow.
 pub const DEPARTED: &str = "the repository moved to a path for which the connection does not allow this binding";
@@ -105,6 +106,9 @@ pub struct SinkEvidence {
     /// Number of events that are no longer attempted.
     #[serde(default)]
     pub dead_letters: u64,
+    /// Why nothing may be sent to the sink's Service at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_served: Option<NotServed>,
 }
 
 /// The reports of all receivers from one collection.
@@ -129,7 +133,7 @@ pub const SECRET_VERSIONS: usize = 16;
 /// Maximum number of sinks in the report about one binding.
 const SINKS: usize = 64;
 /// Maximum length of any text in a report, in characters.
-const TEXT_LENGTH: usize = 256;
+const TEXT_LENGTH: usize = 400;
 
 impl Evidence {
     /// Truncates everything that is longer than a receiver has reason to report.
@@ -142,7 +146,10 @@ impl Evidence {
             while evidence.sinks.len() > SINKS {
                 evidence.sinks.pop_last();
             }
-            let texts = evidence.sinks.values_mut().filter_map(|sink| sink.last_error.as_mut());
+            let texts = evidence.sinks.values_mut().flat_map(|sink| {
+                let not_served = sink.not_served.as_mut().map(|refusal| &mut refusal.message);
+                sink.last_error.as_mut().into_iter().chain(not_served)
+            });
             let texts = texts.chain(evidence.last_delivery.as_mut().map(|delivery| &mut delivery.id));
             for text in texts.chain(evidence.refusals.as_mut().map(|refusals| &mut refusals.reason)) {
                 if let Some((at, _)) = text.char_indices().nth(TEXT_LENGTH) {
@@ -155,6 +162,13 @@ impl Evidence {
 }
 
 impl BindingEvidence {
+    /// Forgets that nothing could be sent to Services, when no receiver reports the binding any more. Returns whether anything
+    /// changed.
+    pub fn serve_again(&mut self) -> bool {
+        let unserved = self.sinks.values_mut().filter(|sink| sink.not_served.is_some());
+        unserved.map(|sink| *sink = SinkEvidence::default()).count() > 0
+    }
+
     /// Merges another receiver's report about the same binding.
     pub fn merge(&mut self, other: Self) {
         for (secret_version, at) in other.secret_versions {
@@ -192,6 +206,7 @@ impl BindingEvidence {
             mine.pending = mine.pending.saturating_add(theirs.pending);
             mine.dead_letters = mine.dead_letters.saturating_add(theirs.dead_letters);
             mine.state = mine.state.max(theirs.state);
+            mine.not_served = mine.not_served.take().or(theirs.not_served);
             mine.down_since = [mine.down_since, theirs.down_since].into_iter().flatten().min();
             if theirs.last_error.is_some() {
                 mine.last_error = theirs.last_error;

@@ -7,5 +7,7 @@ pub mod grant;
 pub mod hash;
 pub mod keys;
 pub mod secret;
+pub mod signing_key;
+pub mod sink_service;
 pub mod sink_target;
 pub mod webhook_secrets;

@@ -1,4 +1,5 @@
-//! The format in which receivers get webhook secrets that users provide: the controller writes them into a few Secrets in the
+//! The format in which receivers get what bindings name in Secrets and `ConfigMap`s of their namespaces: webhook secrets that users
+//! provide, and the signing keys and certificate authorities of sinks. The controller writes them into a few Secrets in the
 //! operator's namespace, and receivers watch these. Types only.
 
 use std::collections::BTreeMap;
@@ -39,7 +40,49 @@ pub fn shard_of_name(name: &str) -> Option<u8> {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct UserSecrets {
     /// The current secret and the previous ones that are still accepted.
+    #[serde(default)]
     pub secrets: Vec<UserSecret>,
+    /// What the sinks need, by name of the sink.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sinks: BTreeMap<String, SinkSecrets>,
+}
+
+/// What one sink needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinkSecrets {
+    /// The signing key, as the user wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Referenced>,
+    /// The certificate authorities, as a PEM bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Referenced>,
+}
+
+/// A text with the reference under which the spec named it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Referenced {
+    reference: String,
+    value: Text,
+}
+
+impl Referenced {
+    /// The text that this reference named.
+    #[must_use]
+    pub const fn new(reference: String, value: SecretString) -> Self {
+        Self { reference, value: Text(value) }
+    }
+
+    /// The reference that named the text: it counts for no other.
+    #[must_use]
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// The text.
+    #[must_use]
+    pub const fn value(&self) -> &SecretString {
+        &self.value.0
+    }
 }
 
 /// A secret that a user provides.
@@ -62,6 +105,12 @@ enum Value {
 /// A secret text that serializes; `Debug` hides it.
 #[derive(Clone)]
 struct Text(SecretString);
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
 
 impl fmt::Debug for Text {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,10 +213,24 @@ mod tests {
         ]
     }
 
+    fn sink() -> SinkSecrets {
+        let signing = Some(Referenced::new("ci/secret".to_owned(), "canary-of-a-sink".into()));
+        SinkSecrets { signing, authorities: None }
+    }
+
+    #[test]
+    fn what_a_sink_needs_survives_serialization_and_an_earlier_versions_entry_has_none() {
+        let written = UserSecrets { sinks: BTreeMap::from([("ci".to_owned(), sink())]), ..UserSecrets::default() }.to_json().unwrap();
+        let read = UserSecrets::from_json(&written).unwrap();
+        assert_eq!(read.sinks["ci"], sink());
+        assert_eq!(read.sinks["ci"].signing.as_ref().unwrap().value().expose_secret(), "canary-of-a-sink");
+        assert!(UserSecrets::from_json(br#"{"secrets":[]}"#).unwrap().sinks.is_empty());
+    }
+
     #[test]
     fn every_kind_survives_serialization() {
         let secrets = samples().iter().map(|secret| UserSecret::new("0123456789abcdef".into(), secret).unwrap()).collect();
-        let written = UserSecrets { secrets }.to_json().unwrap();
+        let written = UserSecrets { secrets, ..UserSecrets::default() }.to_json().unwrap();
         let read = UserSecrets::from_json(&written).unwrap().pairs();
         assert_eq!(read.len(), 3);
         assert!(matches!(&read[0].1, WebhookSecret::Text(text) if text.expose_secret() == "canary-text"));
@@ -181,7 +244,7 @@ mod tests {
 
     #[test]
     fn df_20_neither_entries_nor_errors_print_a_secret() {
-        let secrets = UserSecrets { secrets: samples().iter().filter_map(|secret| UserSecret::new("g".into(), secret)).collect() };
+        let secrets = UserSecrets { secrets: samples().iter().filter_map(|secret| UserSecret::new("g".into(), secret)).collect(), sinks: BTreeMap::from([("ci".to_owned(), sink())]) };
         assert!(!format!("{secrets:?}").contains("canary"));
         let error = UserSecrets::from_json(br#"{"secrets":"canary"}"#).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("canary"));

@@ -63,10 +63,23 @@ impl EvidenceStore {
     #[must_use]
     pub fn snapshot(&self) -> Evidence {
         let now = self.routes.clock().now();
+        let unserved = self.routes.unserved_services();
         let mut records = self.records.lock();
         self.forget_gone(&mut records);
+        // From now on the binding is in every report, so that the controller learns when the Service may be sent to again.
+        for (uid, _, _) in &unserved {
+            records.entry(uid.clone()).or_default();
+        }
         let known = records.iter_mut().filter(|(uid, _)| self.routes.knows(uid));
-        let bindings = known.map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
+        let mut bindings: BTreeMap<_, _> = known.map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
+        drop(records);
+        for (uid, name, refusal) in unserved {
+            let Some(binding) = bindings.get_mut(&uid) else { continue };
+            let sink = binding.sinks.entry(name).or_default();
+            sink.state = SinkState::Down;
+            sink.last_error = Some(refusal.message.clone());
+            sink.not_served = Some(refusal);
+        }
         Evidence { bindings }
     }
 
@@ -242,6 +255,7 @@ impl Record {
                 down_since: sink.down_since,
                 pending: u64::try_from(sink.pending).unwrap_or_default(),
                 dead_letters: u64::try_from(sink.dead_letters).unwrap_or_default(),
+                not_served: None,
             };
             (name.clone(), evidence)
         });

@@ -23,6 +23,7 @@
 mod bytes_in_flight;
 mod dedupe;
 mod deliver;
+mod destination;
 mod envelope;
 mod evidence;
 mod filter;
@@ -36,6 +37,7 @@ mod refusal;
 mod route;
 mod routes;
 mod server;
+mod services;
 mod sinks;
 mod strangers;
 #[cfg(test)]

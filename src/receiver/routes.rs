@@ -8,13 +8,16 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 
+use super::destination::{Destination, PreparedSink};
 use super::route::{Connection, FailureLimit, Route, RouteConfig, UserSecrets};
+use super::services::Services;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
 use crate::network::NetworkPolicy;
 use crate::protocol::keys::{HOOK_ID_LENGTH, ReceiverKey};
-use crate::protocol::sink_target::SinkTarget;
+use crate::protocol::sink_service::ServiceFacts;
+use crate::protocol::sink_target::NotServed;
 use crate::protocol::webhook_secrets;
 use crate::providers::{Provider, registry};
 
@@ -54,15 +57,18 @@ pub struct RoutesConfig {
     pub providers: ProviderLookup,
     /// Limit of the failed proofs of each route.
     pub failures: FailureLimit,
+    /// The watched namespaces; empty for all.
+    pub namespaces: Vec<String>,
 }
 
 impl RoutesConfig {
-    /// Serves every provider of this build and any installation, with 200 failed proofs at once and 50 a second.
+    /// Serves every provider of this build, any installation and every namespace, with 200 failed proofs at once and 50 a second.
     #[must_use]
     pub fn new(key: ReceiverKey, clock: SharedClock, policy: Arc<NetworkPolicy>) -> Self {
         let count = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let failures = FailureLimit { per_second: count(50), at_once: count(200) };
-        Self { key, clock, policy, installation: None, key_since: None, providers: Arc::new(registry::provider), failures }
+        let providers = Arc::new(registry::provider);
+        Self { key, clock, policy, installation: None, key_since: None, providers, failures, namespaces: Vec::new() }
     }
 }
 
@@ -73,6 +79,7 @@ pub struct Routes(Arc<Inner>);
 struct Inner {
     config: RoutesConfig,
     table: RwLock<Table>,
+    services: RwLock<Services>,
 }
 
 #[derive(Default)]
@@ -84,14 +91,15 @@ struct Table {
     by_name: HashMap<(String, String), String>,
     connections: HashMap<ConnectionTarget, Arc<Connection>>,
     user_secrets: HashMap<String, UserSecrets>,
+    sink_secrets: HashMap<String, HashMap<String, PreparedSink>>,
 }
 
-/// The present target of a sink.
+/// The present state of a sink.
 pub(super) enum SinkState {
     /// The sink can be sent to.
-    At(SinkTarget),
-    /// Temporarily unavailable: the route is closed, or the installation does not serve the sink.
-    Held,
+    At(Destination),
+    /// Temporarily unavailable: the route is closed, or the sink is not served, for this reason.
+    Held(Option<NotServed>),
     /// The binding or the sink no longer exists, or the binding may no longer receive anything: its events are discarded.
     Gone,
 }
@@ -106,7 +114,8 @@ impl Routes {
     /// An empty table.
     #[must_use]
     pub fn new(config: RoutesConfig) -> Self {
-        Self(Arc::new(Inner { config, table: RwLock::default() }))
+        let services = RwLock::new(Services::of(&config.namespaces));
+        Self(Arc::new(Inner { config, table: RwLock::default(), services }))
     }
 
     /// Number of known bindings, with an open or a closed route.
@@ -160,15 +169,43 @@ impl Routes {
         }
     }
 
-    /// Replaces the users' own secrets of every binding of a shard. Pass an empty map when the Secret of the shard no longer
+    /// Replaces the users' own secrets, and what the sinks need, of every binding of a shard. Pass an empty map when the Secret of the shard no longer
     /// exists.
     pub fn apply_user_secrets(&self, shard: u8, entries: &BTreeMap<String, webhook_secrets::UserSecrets>) {
         let mut table = self.0.table.write();
         table.user_secrets.retain(|uid, _| webhook_secrets::shard(uid) != shard);
+        table.sink_secrets.retain(|uid, _| webhook_secrets::shard(uid) != shard);
         for (uid, secrets) in entries {
-            table.user_secrets.insert(uid.clone(), Arc::new(secrets.pairs()));
+            // An entry may have been made for the sinks alone. It says nothing about the webhook's secret then.
+            if !secrets.secrets.is_empty() {
+                table.user_secrets.insert(uid.clone(), Arc::new(secrets.pairs()));
+            }
+            if !secrets.sinks.is_empty() {
+                let sinks = secrets.sinks.iter().map(|(name, secrets)| (name.clone(), PreparedSink::of(secrets))).collect();
+                table.sink_secrets.insert(uid.clone(), sinks);
+            }
         }
         table.refresh(|route_config| webhook_secrets::shard(&route_config.uid) == shard);
+    }
+
+    /// Adds or updates a Service.
+    pub fn apply_service(&self, namespace: String, name: String, facts: ServiceFacts) {
+        self.0.services.write().apply(namespace, name, facts);
+    }
+
+    /// Removes a Service that no longer exists.
+    pub fn remove_service(&self, namespace: &str, name: &str) {
+        self.0.services.write().remove(namespace, name);
+    }
+
+    /// Removes the Services of a namespace, or of all, that a complete listing did not find.
+    pub fn keep_services(&self, namespace: Option<&str>, listed: &HashSet<(String, String)>) {
+        self.0.services.write().keep(namespace, listed);
+    }
+
+    /// Records that every Service of the watched namespaces was listed once. Nothing is sent to a Service before.
+    pub fn services_are_listed(&self) {
+        self.0.services.write().complete();
     }
 
     /// The open route of a hook id; `None` if there is none.
@@ -198,17 +235,50 @@ impl Routes {
         requests.collect()
     }
 
-    /// The present target of a sink.
+    /// Where the events of a sink may be sent now.
     pub(super) fn sink(&self, uid: &str, name: &str) -> SinkState {
         let table = self.0.table.read();
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
         let Some(sink) = route.config.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
-        match &sink.target {
-            _ if route.is_over() => SinkState::Gone,
-            // Pending events may have been received through a former connection.
-            Ok(target) if route.may_send() && route.former(&table.connections).iter().all(Route::may_send) => SinkState::At(target.clone()),
-            _ => SinkState::Held,
+        if route.is_over() {
+            return SinkState::Gone;
         }
+        // Pending events may have been received through a former connection.
+        if !route.may_send() || !route.former(&table.connections).iter().all(Route::may_send) {
+            return SinkState::Held(None);
+        }
+        let destination = sink.target.clone().and_then(|target| {
+            let services = self.0.services.read();
+            let destination = Destination::of(&target, &route.config.namespace, &services, &self.0.config.policy)?;
+            let prepared = table.sink_secrets.get(uid).and_then(|sinks| sinks.get(name));
+            destination.with_secrets(&target.needs, prepared)
+        });
+        match destination {
+            Ok(destination) => SinkState::At(destination),
+            Err(refusal) => SinkState::Held(Some(refusal)),
+        }
+    }
+
+    /// The sinks to whose Service nothing may be sent now, as UID of the binding, name and reason. None before the Services are
+    /// listed.
+    pub(super) fn unserved_services(&self) -> Vec<(String, String, NotServed)> {
+        let (table, services) = (self.0.table.read(), self.0.services.read());
+        if !services.is_complete() {
+            return Vec::new();
+        }
+        let mut unserved = Vec::new();
+        for (uid, route) in &table.by_uid {
+            for sink in route.config.sinks.iter() {
+                let Ok(target) = &sink.target else { continue };
+                if target.service.is_none() {
+                    continue;
+                }
+                if let Err(refusal) = Destination::of(target, &route.config.namespace, &services, &self.0.config.policy) {
+                    unserved.push((uid.clone(), sink.name.clone(), refusal));
+                }
+            }
+        }
+        unserved
     }
 
     pub(super) fn key(&self) -> &ReceiverKey {

@@ -181,6 +181,10 @@ async fn start_receiver(
 ) -> Result<EvidenceStore, RunError> {
     let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), keys.since, clock.clone(), Arc::clone(network));
     let synced = routing::follow(&routes, watched, client, &config.namespace);
+    let services = watching::Scopes::of(config).objects;
+    app.spawn("the watch of Services", synced.follow_services(&routes, client, services));
+    let listed = synced.clone();
+    app.ready.push(("services", Box::new(move || listed.check_services())));
     let health = app.health.clone();
     let fresh = synced.clone();
     let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);

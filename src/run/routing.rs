@@ -1,19 +1,21 @@
-//! Updates the receiver's routes from the watches, and from the Secrets in which the controller prepares the users' own webhook
+//! Updates the receiver's routes from the watches, among them that of Services, and from the Secrets in which the controller prepares the users' own webhook
 //! secrets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
 use kube::{Client, ResourceExt as _};
 
 use super::shards::Shards;
 use super::watching::Watched;
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::k8s::watch::Change;
+use crate::k8s::watch::{self, Change, PartChange, Scope};
 use crate::network::NetworkPolicy;
 use crate::protocol::keys::ReceiverKey;
+use crate::protocol::sink_service::ServiceFacts;
 use crate::providers::registry;
 use crate::receiver::{Routes, RoutesConfig};
 
@@ -28,7 +30,8 @@ pub(super) fn routes(
 ) -> Routes {
     let served = config.providers.clone();
     let providers = Arc::new(move |kind| registry::provider(kind).filter(|_| served.contains(&kind)));
-    Routes::new(RoutesConfig { installation, key_since, providers, ..RoutesConfig::new(key, clock, policy) })
+    let namespaces = config.watch_namespaces.clone();
+    Routes::new(RoutesConfig { installation, key_since, providers, namespaces, ..RoutesConfig::new(key, clock, policy) })
 }
 
 /// Tracks whether the first listings are complete.
@@ -36,6 +39,7 @@ pub(super) fn routes(
 pub(super) struct Synced {
     connections: Arc<AtomicBool>,
     bindings: Arc<AtomicBool>,
+    services: Arc<AtomicBool>,
 }
 
 impl Synced {
@@ -45,6 +49,25 @@ impl Synced {
 
     pub(super) fn check(&self) -> Result<(), String> {
         if self.all() { Ok(()) } else { Err("not listed yet".to_owned()) }
+    }
+
+    /// Whether the Services are listed. Without them deliveries are taken in, but nothing is sent to a Service.
+    pub(super) fn check_services(&self) -> Result<(), String> {
+        if self.services.load(Ordering::Acquire) { Ok(()) } else { Err("not listed yet".to_owned()) }
+    }
+
+    /// Watches the Services that sinks may name, and keeps the table of routes up to date.
+    pub(super) fn follow_services(&self, routes: &Routes, client: &Client, scope: Scope) -> impl Future<Output = ()> + Send + use<> {
+        let (table, complete) = (routes.clone(), Arc::clone(&self.services));
+        watch::parts::<Service, _>(client.clone(), scope, ServiceFacts::of, move |change| match change {
+            PartChange::Applied(namespace, name, facts) => table.apply_service(namespace, name, facts),
+            PartChange::Deleted(namespace, name) => table.remove_service(&namespace, &name),
+            PartChange::Listed(namespace, listed) => table.keep_services(namespace.as_deref(), &listed),
+            PartChange::Ready => {
+                table.services_are_listed();
+                complete.store(true, Ordering::Release);
+            }
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Watches the Secrets with users' webhook secrets by name, and only those that some binding needs, because a receiver is never
+//! Watches the Secrets with users' webhook secrets and what sinks need by name, and only those that some binding needs, because a receiver is never
 //! granted the right to list Secrets.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -35,7 +35,7 @@ impl Shards {
     }
 
     pub(super) fn watch_for(&self, binding: &RepoBinding) {
-        let Some(uid) = binding.uid().filter(|_| brings_secret(binding)) else { return };
+        let Some(uid) = binding.uid().filter(|_| brings_secret(binding) || binding.sinks_need_secrets()) else { return };
         let shard = webhook_secrets::shard(&uid);
         if self.watched.lock().insert(shard) {
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -93,6 +93,7 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
                 "the prepared webhook secret was deleted; preparing it again"
             );
             context.view.memory.probe_next(&binding.uid().unwrap_or_default());
+            context.view.memory.publish_next(&binding.uid().unwrap_or_default());
             context.view.triggers.binding(&binding);
         }
     });
@@ -103,7 +104,8 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
             let uid = binding.uid().unwrap_or_default();
             // Only a prepared secret can be lost: the first reconciliation of a binding prepares it before the status contains
             // a secret version.
-            if !brings_secret(binding) || binding.metadata.deletion_timestamp.is_some() {
+            let needs = brings_secret(binding) || binding.sinks_need_secrets();
+            if !needs || binding.metadata.deletion_timestamp.is_some() {
                 prepared.remove(&uid);
             } else if binding.status.as_ref().and_then(|status| status.webhook.as_ref()?.secret_version.as_ref()).is_some() {
                 prepared.insert(uid);

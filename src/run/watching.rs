@@ -52,8 +52,8 @@ impl Default for Watched {
 
 /// The watched namespaces.
 pub(super) struct Scopes {
-    /// Scope of connections and bindings.
-    objects: Scope,
+    /// Scope of connections, bindings and the Services of sinks.
+    pub(super) objects: Scope,
     /// Scope of the Secrets and `ConfigMap`s that they refer to.
     references: Scope,
 }
@@ -154,19 +154,12 @@ impl Watched {
             {
                 let _ = on_secret.connections.send(ObjectRef::from_obj(&*connection));
             }
-            let names = |binding: &RepoBinding| {
-                binding
-                    .spec
-                    .webhook
-                    .as_ref()
-                    .and_then(|webhook| webhook.secret_ref.as_ref())
-                    .is_some_and(|reference| reference.name == name)
-            };
+            let names = |binding: &RepoBinding| binding.secret_names().any(|known| known == name);
             for binding in bindings.state_filter(|binding| binding.namespace() == namespace && names(binding)) {
                 on_secret.binding(&binding);
             }
         }));
-        let (on_map, connections) = (triggers.clone(), self.connections());
+        let (on_map, connections, bindings) = (triggers.clone(), self.connections(), self.bindings());
         self.config_maps.push(Box::new(move |change| {
             let (Change::Applied(map) | Change::Deleted(map)) = change else { return };
             let (namespace, name) = (map.namespace(), map.name_any());
@@ -174,6 +167,10 @@ impl Watched {
                 .state_filter(|connection| connection.namespace() == namespace && connection.spec.config_map_name() == Some(&name))
             {
                 let _ = on_map.connections.send(ObjectRef::from_obj(&*connection));
+            }
+            let names = |binding: &RepoBinding| binding.config_map_names().any(|known| known == name);
+            for binding in bindings.state_filter(|binding| binding.namespace() == namespace && names(binding)) {
+                on_map.binding(&binding);
             }
         }));
     }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::{Address, GitProviderConnection};
-use super::shared::{DeletionPolicy, EventKind, Interval, LastHandled, ManagementPolicy, is_false};
+use super::shared::{CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, ManagementPolicy, is_false};
 
 /// In `status.webhook.previousSecrets`: every derived version before the present one. Written when hooks are found although
 /// the status names none: the record of which versions are in their grace period is lost with the status.
@@ -231,7 +231,7 @@ pub struct SinkSpec {
     /// `status.sinks` lists the sink under this name.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Service in the binding's namespace to which each event is posted, over plain http inside the cluster.
+    /// Service to which each event is posted, over plain http inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSink>,
     /// HTTPS endpoint to which each event is posted. The installation must allow its host.
@@ -257,12 +257,19 @@ pub struct SinkSpec {
     pub branches: Option<Vec<String>>,
 }
 
-/// Service in the binding's namespace.
+/// Service with a selector and a `ClusterIP`, to which events are sent at that address.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ServiceSink {
-    /// Name of the Service, at most 63 characters.
+    /// Name of the Service, at most 63 characters. A Service of the type `ExternalName`, without `ClusterIP` or without
+    /// selector is reported with the reason `SinkNotAllowed`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
+    /// Namespace of the Service, at most 63 characters. Defaults to the namespace of the binding. A Service of another
+    /// namespace must allow the binding's namespace in its annotation `forgebind.dev/deliver-from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
     /// Port of the Service, from 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
@@ -271,6 +278,25 @@ pub struct ServiceSink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^/[^?#\s]*$"))]
     pub path: Option<String>,
+    /// Secret in the binding's namespace with which each event is signed by Standard Webhooks, in the headers webhook-id,
+    /// webhook-timestamp and webhook-signature. Without it, events are not signed. While the Secret is missing or unusable,
+    /// events are pending, and the sink is reported with the reason `SinkInvalid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SigningSecretReference>,
+}
+
+/// Reference to a Secret of the same namespace that contains a key for signatures.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+pub struct SigningSecretReference {
+    /// Name of the Secret, at most 253 characters.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key of the Secret that contains the signing key, at most 253 characters. Its value is `whsec_` with base64, or a plain
+    /// text, of 24 to 64 bytes. Defaults to secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: Option<String>,
 }
 
 /// HTTPS endpoint on a host that the installation allows.
@@ -281,6 +307,16 @@ pub struct HttpSink {
     /// installation must list its host in `--allow-sink-hosts`; otherwise the sink is reported with the reason
     /// `SinkNotAllowed`.
     pub url: Address,
+    /// Secret in the binding's namespace with which each event is signed by Standard Webhooks, in the headers webhook-id,
+    /// webhook-timestamp and webhook-signature. Without it, events are not signed. While the Secret is missing or unusable,
+    /// events are pending, and the sink is reported with the reason `SinkInvalid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SigningSecretReference>,
+    /// Certificate authorities in the binding's namespace that are trusted for the endpoint instead of those of the system,
+    /// at most 16 KiB. Defaults to those of the system. While the object is missing or unusable, events are pending, and the
+    /// sink is reported with the reason `SinkInvalid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_ref: Option<CertificateAuthorityReference>,
 }
 
 /// Observed state of the binding. Written only by Forgebind.

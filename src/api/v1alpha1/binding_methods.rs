@@ -4,8 +4,25 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
-use super::binding::{ConnectionTarget, HookTarget, RepoBinding, RepositoryStatus, WebhookStatus};
-use super::shared::{DeletionPolicy, EventKind};
+use super::binding::{
+    ConnectionTarget, HookTarget, RepoBinding, RepositoryStatus, SigningSecretReference, SinkSpec, WebhookStatus,
+};
+use super::shared::{CertificateAuthorityKind, CertificateAuthorityReference, DeletionPolicy, EventKind};
+
+impl SinkSpec {
+    /// The Secret with which events are signed.
+    #[must_use]
+    pub fn signing_secret(&self) -> Option<&SigningSecretReference> {
+        let by_service = self.service.as_ref().and_then(|service| service.secret_ref.as_ref());
+        by_service.or_else(|| self.http.as_ref().and_then(|http| http.secret_ref.as_ref()))
+    }
+
+    /// The certificate authorities that are trusted instead of those of the system.
+    #[must_use]
+    pub fn authorities(&self) -> Option<&CertificateAuthorityReference> {
+        self.http.as_ref().and_then(|http| http.ca_ref.as_ref())
+    }
+}
 
 impl RepoBinding {
     /// Namespace of the connection that this binding names.
@@ -44,6 +61,31 @@ impl RepoBinding {
     pub fn custom_url(&self) -> Option<Url> {
         let url = self.spec.webhook.as_ref()?.url.as_ref()?;
         Url::parse(&url.0).ok()
+    }
+
+    /// Names of the Secrets that the spec refers to.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        let webhook = self.spec.webhook.as_ref().and_then(|webhook| webhook.secret_ref.as_ref());
+        let signing = self.spec.sinks.iter().filter_map(|sink| sink.signing_secret());
+        let authorities = self.authorities_of_kind(CertificateAuthorityKind::Secret);
+        let webhook = webhook.map(|reference| reference.name.as_str()).into_iter();
+        webhook.chain(signing.map(|reference| reference.name.as_str())).chain(authorities)
+    }
+
+    /// Names of the `ConfigMap`s that the spec refers to.
+    pub fn config_map_names(&self) -> impl Iterator<Item = &str> {
+        self.authorities_of_kind(CertificateAuthorityKind::ConfigMap)
+    }
+
+    fn authorities_of_kind(&self, kind: CertificateAuthorityKind) -> impl Iterator<Item = &str> {
+        let references = self.spec.sinks.iter().filter_map(SinkSpec::authorities);
+        references.filter(move |reference| reference.kind.unwrap_or_default() == kind).map(|reference| reference.name.as_str())
+    }
+
+    /// Whether any sink needs a Secret or certificate authorities.
+    #[must_use]
+    pub fn sinks_need_secrets(&self) -> bool {
+        self.spec.sinks.iter().any(|sink| sink.signing_secret().is_some() || sink.authorities().is_some())
     }
 
     /// Events for which the binding requests a hook.

@@ -26,3 +26,6 @@ pub const ROTATE_REQUESTED_AT: &str = "forgebind.dev/rotate-requested-at";
 pub const REVOKE_REQUESTED_AT: &str = "forgebind.dev/revoke-requested-at";
 /// Annotation: any new value sends parked events and dead letters again.
 pub const REDELIVER_REQUESTED_AT: &str = "forgebind.dev/redeliver-requested-at";
+/// Annotation on a Service: the namespaces whose bindings may send events to it beside its own, as names or patterns separated
+/// by commas, such as `team-shop,team-*`.
+pub const DELIVER_FROM: &str = "forgebind.dev/deliver-from";

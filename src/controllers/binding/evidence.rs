@@ -19,12 +19,16 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
         for (state, count) in [("answering", evidence.len()), ("silent", silent)] {
             context.metrics.receivers.get_or_create(&Receivers { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        let answered = evidence.len();
         for evidence in evidence {
             for (uid, of_binding) in evidence.bindings {
                 seen.entry(uid).or_default().merge(of_binding);
             }
         }
         let present: HashSet<String> = context.view.bindings.state().iter().filter_map(|binding| binding.uid()).collect();
+        if silent == 0 && answered > 0 {
+            context.view.memory.serve_again(&mut seen);
+        }
         let changed = context.view.memory.replace_evidence(seen, &present);
         forget_gone(context, present);
         if !changed.is_empty() {

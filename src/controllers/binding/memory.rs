@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::attempts::Attempts;
 use super::obstacle::Obstacle;
+use super::sink_secrets::Published;
 use crate::protocol::evidence::BindingEvidence;
 
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct BindingMemory {
     pub evidence: Option<BindingEvidence>,
     /// Time at which delivery evidence was last written to the status.
     pub evidence_at: Option<Timestamp>,
+    /// What was published last for the sinks; `None` before that.
+    pub sink_secrets: Option<Published>,
 }
 
 /// Record of the last probe of a binding's repository.
@@ -75,6 +78,7 @@ impl Memories {
         let mut known = self.0.lock();
         let memory = known.entry(uid.to_owned()).or_default();
         memory.attempts = new.attempts;
+        memory.sink_secrets = new.sink_secrets;
         memory.probe = new.probe.or(memory.probe.take());
         if written {
             memory.evidence_at = new.evidence_at;
@@ -93,6 +97,13 @@ impl Memories {
         self.0.lock().entry(uid.to_owned()).or_default().probe.get_or_insert_default().next = None;
     }
 
+    /// Makes the next reconciliation of a binding publish again what its sinks need.
+    pub fn publish_next(&self, uid: &str) {
+        if let Some(memory) = self.0.lock().get_mut(uid) {
+            memory.sink_secrets = None;
+        }
+    }
+
     /// Replaces the evidence of the present bindings, and returns the UIDs of those whose evidence changed. Bindings without new
     /// evidence keep their last one, for example while a receiver does not answer.
     pub fn replace_evidence(&self, mut seen: HashMap<String, BindingEvidence>, present: &HashSet<String>) -> HashSet<String> {
@@ -106,12 +117,24 @@ impl Memories {
         seen.into_iter().filter_map(changed).collect()
     }
 
+    /// Adds bindings to the evidence whose Services could not be sent to and which no receiver reports any more: a receiver that
+    /// was started again reports only what is wrong. Call it when every receiver has answered.
+    pub fn serve_again(&self, seen: &mut HashMap<String, BindingEvidence>) {
+        for (uid, memory) in self.0.lock().iter() {
+            let Some(mut evidence) = memory.evidence.clone().filter(|_| !seen.contains_key(uid)) else { continue };
+            if evidence.serve_again() {
+                seen.insert(uid.clone(), evidence);
+            }
+        }
+    }
+
     /// Forgets the probes of all bindings: another leader may have changed what this process saw when it last led. Attempts stay,
     /// because a forgotten creation would be made twice.
     pub fn forget_probes(&self) {
         for memory in self.0.lock().values_mut() {
             memory.probe = None;
             memory.evidence_at = None;
+            memory.sink_secrets = None;
         }
     }
 
@@ -128,6 +151,22 @@ impl Memories {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::sink_target::NotServed;
+
+    #[test]
+    fn a_service_that_no_receiver_complains_about_any_more_is_served_again() {
+        let (memories, present) = (Memories::default(), HashSet::from(["uid-1".to_owned()]));
+        let mut complaint = BindingEvidence::default();
+        complaint.sinks.entry("ci".to_owned()).or_default().not_served = Some(NotServed::missing("Service team/ci does not exist"));
+        memories.replace_evidence(HashMap::from([("uid-1".to_owned(), complaint.clone())]), &present);
+        let mut still = HashMap::from([("uid-1".to_owned(), complaint.clone())]);
+        memories.serve_again(&mut still);
+        assert_eq!(still["uid-1"], complaint, "a report counts as it is");
+        let mut none = HashMap::new();
+        memories.serve_again(&mut none);
+        assert_eq!(memories.replace_evidence(none, &present), present, "the binding is reconciled");
+        assert_eq!(memories.get("uid-1").evidence.unwrap().sinks["ci"].not_served, None);
+    }
 
     #[test]
     fn nothing_is_kept_of_bindings_that_are_not_there() {

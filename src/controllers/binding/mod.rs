@@ -19,6 +19,7 @@ pub mod report;
 pub mod requested;
 pub mod schedule;
 pub mod secret_version;
+pub mod sink_secrets;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;

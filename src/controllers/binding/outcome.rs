@@ -7,6 +7,7 @@ use super::cleanup::FORMER_TARGETS;
 use super::hooks::{ExistingHook, HookFinding};
 use super::obstacle::UNTOLD;
 use super::plan::Plan;
+use super::sink_secrets::Published;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{HookTarget, WebhookStatus};
 use crate::providers::ProviderError;
@@ -35,6 +36,8 @@ pub struct Outcome {
     pub unrecorded: Vec<HookTarget>,
     pub failure: Option<Failure>,
     pub changed_hooks: bool,
+    /// What was published for the sinks.
+    pub sink_secrets: Option<Published>,
 }
 
 impl Outcome {
@@ -54,6 +57,7 @@ impl Outcome {
             unrecorded: Vec::new(),
             failure: None,
             changed_hooks: false,
+            sink_secrets: None,
         }
     }
 

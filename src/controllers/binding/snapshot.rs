@@ -9,6 +9,7 @@ use url::Url;
 use super::conflicts::{self, Claim};
 use super::memory::{BindingMemory, ProbeInputs};
 use super::ownership::{HookIdentity, host_of, normal_form};
+use super::sink_secrets::{self, PreparedSinks};
 use super::user_secret::{self, UserSecret};
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::api::v1alpha1::{
@@ -44,7 +45,9 @@ pub struct Snapshot {
     /// Claims of other bindings to the same URL.
     pub claims: Vec<Claim>,
     pub requests: Requests,
-    /// Sinks that receive nothing, with the reason.
+    /// What the sinks name in Secrets and `ConfigMap`s.
+    pub prepared_sinks: PreparedSinks,
+    /// Sinks that receive nothing, with the reason, by their spec and by what it names.
     pub unserved_sinks: Vec<(String, NotServed)>,
     pub terminating: bool,
     /// Whether writing at the provider is forbidden.
@@ -69,6 +72,7 @@ impl Snapshot {
         let grant = GrantDecision::of(view, &object, known.as_deref(), &seal);
         let governing = known.as_deref().filter(|_| is_governed(&object, &grant, &seal));
         let public_url = public_url(view, governing);
+        let prepared_sinks = sink_secrets::read(view, &object).await;
         Self {
             now: view.clock.now(),
             fingerprint: view.keys.fingerprint.clone(),
@@ -82,7 +86,8 @@ impl Snapshot {
             memory: view.memory.get(&object.uid().unwrap_or_default()),
             claims: conflicts::claims(view, &object),
             requests: requests(&object, governing),
-            unserved_sinks: unserved_sinks(view, &object),
+            unserved_sinks: unserved_sinks(view, &object, &prepared_sinks),
+            prepared_sinks,
             terminating: view.is_terminating(&namespace),
             observe_only: observe_only(view, &object, governing),
             suspended: object.spec.suspend || governing.is_some_and(|connection| connection.spec.suspend),
@@ -259,7 +264,11 @@ fn connection(view: &View, object: &RepoBinding, grant: &GrantDecision) -> Conne
     }
 }
 
-fn unserved_sinks(view: &View, object: &RepoBinding) -> Vec<(String, NotServed)> {
-    let judged = object.spec.sinks.iter().map(|sink| (sink.name.clone(), sink_target::served(sink, &view.network)));
-    judged.filter_map(|(name, result)| Some((name, result.err()?))).collect()
+fn unserved_sinks(view: &View, object: &RepoBinding, prepared: &PreparedSinks) -> Vec<(String, NotServed)> {
+    let unprepared = |name: &String| prepared.failures.iter().find(|(sink, _)| sink == name).map(|(_, refusal)| refusal.clone());
+    let judged = object.spec.sinks.iter().map(|sink| {
+        let refusal = sink_target::served(sink, &view.network).err();
+        (sink.name.clone(), refusal.or_else(|| unprepared(&sink.name)))
+    });
+    judged.filter_map(|(name, refusal)| Some((name, refusal?))).collect()
 }

@@ -124,11 +124,11 @@ pub async fn publish(
 ) -> kube::Result<Result<(), ProviderError>> {
     let edit = |known: UserSecrets| {
         let mut secrets: Vec<_> =
-            known.secrets.into_iter().filter(|known| known.version != secret.version && accepted.contains(&known.version)).collect();
+            known.secrets.iter().cloned().filter(|known| known.version != secret.version && accepted.contains(&known.version)).collect();
         // The newest secrets come last.
         drop(secrets.drain(..secrets.len().saturating_sub(EARLIER_SECRETS)));
         secrets.extend(webhook_secrets::UserSecret::new(secret.version.clone(), &secret.value));
-        Some(UserSecrets { secrets })
+        Some(UserSecrets { secrets, ..known })
     };
     // Only a changed entry needs room: with thousands of bindings the list of the namespace is slow.
     let room = |data: &BTreeMap<String, ByteString>, entry: &ByteString| {
@@ -148,7 +148,7 @@ pub async fn publish(
 }
 
 /// Whether an entry fits into a shard: within the limit of its namespace and within the limit of the shard.
-fn has_room(data: &BTreeMap<String, ByteString>, uid: &str, size: usize, same_namespace: &BTreeSet<String>) -> bool {
+pub(super) fn has_room(data: &BTreeMap<String, ByteString>, uid: &str, size: usize, same_namespace: &BTreeSet<String>) -> bool {
     let others = || data.iter().filter(|(known, _)| *known != uid);
     let of = |entry: (&String, &ByteString)| entry.0.len() + entry.1.0.len();
     let all: usize = others().map(of).sum();
@@ -161,7 +161,7 @@ pub async fn withdraw(context: &Context, uid: &str) -> kube::Result<()> {
 }
 
 /// Changes a binding's entry. Returns `false`, without a change, if there is no room for the entry.
-async fn change(
+pub(super) async fn change(
     context: &Context,
     uid: &str,
     edit: impl Fn(UserSecrets) -> Option<UserSecrets>,

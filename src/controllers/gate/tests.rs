@@ -402,7 +402,7 @@ impl Situation {
             PlanStep::Clear { .. } => "clear".to_owned(),
             PlanStep::Record { why, .. } if why == UNTOLD => "record untold".to_owned(),
             PlanStep::Record { .. } => "record".to_owned(),
-            PlanStep::PublishSecret(..) | PlanStep::WithdrawSecret => "secret".to_owned(),
+            PlanStep::PublishSecret(..) | PlanStep::PublishSinkSecrets(_) | PlanStep::WithdrawSecret => "secret".to_owned(),
         });
         let actions = actions.filter(|action| action != "secret").collect::<Vec<_>>().join(", ");
         let told = serde_json::to_string(&report.status).unwrap() + &format!("{:?}", report.events);

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::HOST;
 
-use crate::network::{NetworkPolicy, Purpose, Refusal};
-use crate::protocol::sink_target::SinkTarget;
+use crate::network::{self, NetworkPolicy, Purpose, Refusal};
+use crate::protocol::sink_target::NotServed;
+use crate::receiver::destination::Destination;
+use crate::receiver::ttl_cache::TtlCache;
 
 /// Timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -23,12 +26,21 @@ const IDLE: Duration = Duration::from_secs(4);
 pub(super) struct Clients {
     service: reqwest::Client,
     http: reqwest::Client,
+    /// The clients for endpoints with certificate authorities of their own, by the digest of these; `None` for unusable ones.
+    trusting: Arc<TtlCache<Vec<u8>, Option<reqwest::Client>>>,
     policy: Arc<NetworkPolicy>,
     timeout: Duration,
 }
 
-/// Why a sink did not accept an event. Its text is safe to show: no body, no path, no address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How long an unused client with certificate authorities of its own is kept, and how many there are at most.
+const TRUSTED: Duration = Duration::from_mins(10);
+const TRUSTED_CLIENTS: usize = 64;
+/// How much of an answer is read, so that its connection can be used again, and for how long.
+const ANSWER_BYTES: usize = 4096;
+const ANSWER_TIME: Duration = Duration::from_millis(250);
+
+/// Why a sink did not accept an event. Its text is safe to show: no body, no path.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SinkError {
     /// The sink answered with a status other than 2xx.
     Status(u16),
@@ -46,6 +58,8 @@ pub(super) enum SinkError {
     Address,
     /// The sink is not served at present.
     Held,
+    /// The sink is not served at present, for this reason.
+    NotServed(NotServed),
     /// The outbox cannot be read at present.
     Outbox,
     /// A bug in the receiver.
@@ -62,6 +76,7 @@ impl fmt::Display for SinkError {
             Self::Connection => formatter.write_str("connection failed"),
             Self::Tls => formatter.write_str("TLS handshake failed"),
             Self::Address => formatter.write_str("address is not allowed"),
+            Self::NotServed(refusal) => write!(formatter, "{refusal}"),
             Self::Held => formatter.write_str("is not available at the moment"),
             Self::Outbox => formatter.write_str("not sent: the outbox cannot be read"),
             Self::Internal => formatter.write_str("internal error"),
@@ -71,7 +86,7 @@ impl fmt::Display for SinkError {
 
 impl SinkError {
     /// Label in the metrics.
-    pub(super) const fn label(self) -> &'static str {
+    pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Status(_) => "refused",
             Self::Timeout(_) => "timeout",
@@ -82,19 +97,42 @@ impl SinkError {
 
 impl Clients {
     pub(super) fn new(policy: &Arc<NetworkPolicy>, timeout: Duration) -> reqwest::Result<Self> {
-        let client = |purpose| policy.client_builder(purpose).connect_timeout(CONNECT).pool_idle_timeout(IDLE).build();
-        Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, policy: policy.clone(), timeout })
+        let client = |purpose| builder(policy, purpose).build();
+        let trusting = Arc::new(TtlCache::since_use(TRUSTED, TRUSTED_CLIENTS));
+        Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, trusting, policy: policy.clone(), timeout })
+    }
+
+    /// The client for a destination; `None` if its certificate authorities are unusable.
+    fn client(&self, purpose: Purpose, authorities: Option<&str>) -> Option<reqwest::Client> {
+        match (purpose, authorities) {
+            (Purpose::ServiceSink, _) => Some(self.service.clone()),
+            (_, None) => Some(self.http.clone()),
+            (_, Some(pem)) => {
+                let digest = ring::digest::digest(&ring::digest::SHA256, pem.as_bytes()).as_ref().to_vec();
+                self.trusting.get_or_insert_with(digest, || {
+                    let authorities = network::authorities(pem.as_bytes())?;
+                    builder(&self.policy, Purpose::HttpSink).tls_certs_only(authorities).build().ok()
+                })
+            }
+        }
     }
 
     /// Sends one event. Only a 2xx answer means acceptance; redirects are not followed.
-    pub(super) async fn send(&self, target: SinkTarget, headers: HeaderMap, payload: Bytes) -> Result<(), SinkError> {
+    pub(super) async fn send(&self, destination: Destination, mut headers: HeaderMap, payload: Bytes) -> Result<(), SinkError> {
+        let Destination { url, host, purpose, authorities, .. } = destination;
         // The connector does not check a literal address in a URL, and the cluster's own addresses become known only at run
         // time.
-        self.policy.check(target.purpose, &target.url).map_err(|_| SinkError::Address)?;
-        let client = if target.purpose == Purpose::ServiceSink { &self.service } else { &self.http };
-        let request = client.post(target.url).headers(headers).body(payload).send();
+        self.policy.check(purpose, &url).map_err(|_| SinkError::Address)?;
+        if let Some(host) = host {
+            headers.insert(HOST, host);
+        }
+        let client = self.client(purpose, authorities.as_deref()).ok_or(SinkError::Tls)?;
+        let request = client.post(url).headers(headers).body(payload).send();
         let response = tokio::time::timeout(self.timeout, request).await.map_err(|_| SinkError::Timeout(self.timeout))?;
-        let status = response.map_err(|error| self.classify(&error))?.status();
+        let response = response.map_err(|error| self.classify(&error))?;
+        let status = response.status();
+        // The status alone decides.
+        let _ = tokio::time::timeout(ANSWER_TIME, read_up(response)).await;
         if status.is_success() { Ok(()) } else { Err(SinkError::Status(status.as_u16())) }
     }
 
@@ -105,6 +143,21 @@ impl Clients {
         let causes: Vec<_> = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source()).collect();
         // Start with the innermost cause: the outer ones are less precise.
         causes.into_iter().rev().find_map(cause_of).unwrap_or(SinkError::Connection)
+    }
+}
+
+fn builder(policy: &Arc<NetworkPolicy>, purpose: Purpose) -> reqwest::ClientBuilder {
+    policy.client_builder(purpose).connect_timeout(CONNECT).pool_idle_timeout(IDLE)
+}
+
+/// Reads a short answer to its end, so that its connection can be used again. The connection of a longer one is closed.
+async fn read_up(mut response: reqwest::Response) {
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > ANSWER_BYTES {
+            return;
+        }
     }
 }
 

@@ -164,15 +164,18 @@ impl Dispatcher {
         }
         let sending = self.body(delivery, sink, position).await?;
         // Judged as late as possible: what it allows may have changed while the body was read.
-        let target = match self.routes.sink(&delivery.envelope.uid, sink) {
-            SinkState::At(target) => target,
+        let destination = match self.routes.sink(&delivery.envelope.uid, sink) {
+            SinkState::At(destination) => destination,
             SinkState::Gone if self.is_sure() => return Err(Failure::Gone),
-            SinkState::Held | SinkState::Gone => return Err(Failure::Held(SinkError::Held)),
+            SinkState::Held(Some(refusal)) => return Err(Failure::Held(SinkError::NotServed(refusal))),
+            SinkState::Held(None) | SinkState::Gone => return Err(Failure::Held(SinkError::Held)),
         };
-        let headers = cloud_events::headers(&delivery.envelope, position, delivery.is_redelivered(sink, position));
-        let (purpose, begun) = (target.purpose, Instant::now());
-        let result = self.clients.send(target, headers, sending.bytes()).await;
-        self.metrics.attempt(purpose, result.map_or_else(SinkError::label, |()| "accepted"), begun.elapsed());
+        let mut headers = cloud_events::headers(&delivery.envelope, position, delivery.is_redelivered(sink, position));
+        let payload = sending.bytes();
+        destination.sign(&mut headers, self.routes.clock().now(), &payload);
+        let (purpose, begun) = (destination.purpose, Instant::now());
+        let result = self.clients.send(destination, headers, payload).await;
+        self.metrics.attempt(purpose, result.as_ref().map_or_else(SinkError::label, |()| "accepted"), begun.elapsed());
         result.map(|()| Success::Accepted).map_err(Failure::Sink)
     }
 

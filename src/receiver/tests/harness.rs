@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::network::NetworkPolicy;
 use crate::protocol::evidence::BindingEvidence;
 use crate::protocol::keys::{self, ConnectedBinding, InstallKey};
 use crate::protocol::secret::WebhookSecret;
+use crate::protocol::sink_service::{ServiceAddress, ServiceFacts};
 use crate::providers::webhook::{Content, ContentError, DeliveryRules, Event, Rejection, Verified};
 use crate::providers::{
     Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, registry, transport::Transport,
@@ -89,6 +90,12 @@ pub fn policy() -> NetworkPolicy {
     }
 }
 
+/// A Service with every port, because the sinks of tests have any.
+pub fn service(uid: &str, address: &str) -> ServiceFacts {
+    let address = ServiceAddress::At([address.parse().unwrap()].into());
+    ServiceFacts { uid: uid.into(), address, ports: (1..=u16::MAX).collect(), deliver_from: None }
+}
+
 pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) -> Harness {
     start_with(None, None, adjust).await
 }
@@ -106,6 +113,10 @@ pub async fn start_with(
     adjust(&mut config, &mut routes);
     let policy = routes.policy.clone();
     let routes = Routes::new(routes);
+    for name in ["sink-a", "sink-b"] {
+        routes.apply_service("team".to_owned(), name.to_owned(), service("uid", "10.96.0.7"));
+    }
+    routes.services_are_listed();
     let fresh = Arc::new(AtomicBool::new(true));
     let freshness = {
         let fresh = fresh.clone();
@@ -290,6 +301,8 @@ impl Received {
 #[derive(Clone)]
 pub struct Sink {
     pub port: u16,
+    /// How many connections were made to it.
+    pub connections: Arc<AtomicUsize>,
     received: Arc<Mutex<Vec<Received>>>,
     /// Status codes of the next answers. After them, `usual` applies.
     pub next: Arc<Mutex<VecDeque<u16>>>,
@@ -303,12 +316,18 @@ pub const SILENT: u16 = 0;
 
 impl Sink {
     pub async fn start(usual: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0), usual).await
+    }
+
+    pub async fn start_at(address: (Ipv4Addr, u16), usual: u16) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let sink = Self { port, received: Arc::default(), next: Arc::default(), usual: watch::Sender::new(usual), special: Arc::default() };
+        let (usual, special) = (watch::Sender::new(usual), Arc::default());
+        let sink = Self { port, connections: Arc::default(), received: Arc::default(), next: Arc::default(), usual, special };
         let serving = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                serving.connections.fetch_add(1, Ordering::Relaxed);
                 let sink = serving.clone();
                 let service = service_fn(move |request| sink.clone().answer(request));
                 tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));

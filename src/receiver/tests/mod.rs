@@ -9,4 +9,6 @@ mod outbox;
 mod providers;
 mod routing;
 mod server;
+mod services;
+mod signing;
 mod verification;

@@ -14,7 +14,7 @@ use crate::protocol::webhook_secrets::{self, UserSecret, UserSecrets};
 /// Prepares the secrets that the user of a binding brought, as the controller does.
 fn set_user_secrets(harness: &Harness, uid: &str, secrets: &[(String, WebhookSecret)]) {
     let secrets = secrets.iter().filter_map(|(version, secret)| UserSecret::new(version.clone(), secret)).collect();
-    let entries = BTreeMap::from([(uid.to_owned(), UserSecrets { secrets })]);
+    let entries = BTreeMap::from([(uid.to_owned(), UserSecrets { secrets, ..UserSecrets::default() })]);
     harness.routes.apply_user_secrets(webhook_secrets::shard(uid), &entries);
 }
 
@@ -449,7 +449,7 @@ async fn a_secret_of_the_user_comes_from_the_controller() {
     assert_eq!(codes(&harness, &shots).await, [200, 401, 401, 401, 401]);
     let entry =
         crate::protocol::webhook_secrets::UserSecret::new("aaaaaaaaaaaaaaaa".into(), &WebhookSecret::Text("another-of-the-users".into()));
-    let entries = crate::protocol::webhook_secrets::UserSecrets { secrets: entry.into_iter().collect() };
+    let entries = UserSecrets { secrets: entry.into_iter().collect(), ..UserSecrets::default() };
     let shard = crate::protocol::webhook_secrets::shard("uid-shop");
     harness.routes.apply_user_secrets(shard, &[("uid-shop".to_owned(), entries)].into());
     assert_eq!(codes(&harness, &[present.clone(), shot("aaaaaaaaaaaaaaaa", "another-of-the-users")]).await, [401, 200]);

@@ -108,8 +108,9 @@ pub(super) fn delete(plan: &mut Plan, facts: &Facts) {
     }
     let ends = blocked.is_none() && !untried;
     // Also without a present secretRef: an earlier spec may have had one.
-    let may_have_brought =
-        object.webhook_status().is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
+    let may_have_brought = object.webhook_status().is_some()
+        || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some())
+        || object.sinks_need_secrets();
     if may_have_brought && ends {
         plan.steps.push(PlanStep::WithdrawSecret);
     }

@@ -31,6 +31,9 @@ pub fn plan(facts: &Facts) -> Plan {
         cleanup::delete(&mut plan, facts);
         return plan;
     }
+    // Before everything that may fail: until then the receivers hold the events of these sinks.
+    let published = facts.snapshot.memory.sink_secrets;
+    plan.steps.extend(facts.snapshot.prepared_sinks.to_publish(published, facts.probe.is_some()).map(PlanStep::PublishSinkSecrets));
     if let Some(found) = &facts.probe {
         repository::repository(&mut plan, &facts.snapshot, found);
         webhook::webhook(&mut plan, &facts.snapshot, found);

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::api::v1alpha1::Reason;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction};
 use crate::controllers::binding::hooks::{ExistingHook, HookAction, PendingCreate, Recreated, Repair};
+use crate::controllers::binding::sink_secrets::Published;
 use crate::controllers::binding::user_secret::UserSecret;
 use crate::controllers::gate::{GrantedRepository, OwnedHooks};
 use crate::k8s::conditions::ConditionStatus;
@@ -21,6 +22,8 @@ pub(super) const SLOW_PROBE: Duration = Duration::from_secs(300);
 pub enum PlanStep {
     /// Publish a user's own secret to the receivers, beside the secret versions that are still accepted.
     PublishSecret(UserSecret, BTreeSet<String>),
+    /// Publish what the sinks need to the receivers.
+    PublishSinkSecrets(Published),
     /// Record under our seal where a first hook is about to be created, so that it can be removed whatever happens next.
     Announce(HookTarget),
     /// Change a hook of the repository that the spec names.
@@ -134,7 +137,7 @@ impl Plan {
                 Some(described(action, repository.path.as_str(), self.existing.as_deref().unwrap_or_default()))
             }
             PlanStep::Clear { hooks, action, .. } => Some(described(action, hooks.path(), &[])),
-            PlanStep::PublishSecret(..) | PlanStep::Announce(_) | PlanStep::Record { .. } | PlanStep::WithdrawSecret => None,
+            PlanStep::PublishSecret(..) | PlanStep::PublishSinkSecrets(_) | PlanStep::Announce(_) | PlanStep::Record { .. } | PlanStep::WithdrawSecret => None,
         });
         self.would.iter().cloned().chain(actions).collect()
     }

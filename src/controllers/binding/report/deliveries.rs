@@ -7,7 +7,7 @@ use crate::api::v1alpha1::binding::{LastDelivery, RepoBindingStatus, SinkStatus,
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::controllers::binding::snapshot::Snapshot;
 use crate::k8s::conditions::{self, ConditionStatus, Conditions};
-use crate::protocol::sink_target::NotServedKind;
+use crate::protocol::sink_target::{NotServed, NotServedKind};
 
 /// Minimum time between two writes of evidence to the status.
 const EVIDENCE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
@@ -66,12 +66,14 @@ impl<'a> Evidence<'a> {
 
     pub(super) fn delivering(&self, conditions: &mut Conditions<'_>, snapshot: &Snapshot) {
         let kind = ConditionType::Delivering;
-        if let Some((_, first)) = snapshot.unserved_sinks.first() {
+        let unserved = self.unserved(snapshot);
+        if let Some((_, first)) = unserved.first() {
             let reason = match first.kind {
                 NotServedKind::NotAllowed => Reason::SinkNotAllowed,
                 NotServedKind::Invalid => Reason::SinkInvalid,
+                NotServedKind::Missing => Reason::SinkFailing,
             };
-            let all = snapshot.unserved_sinks.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
+            let all = unserved.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
             return conditions.set(kind, ConditionStatus::False, reason, all.collect::<Vec<_>>().join("; "));
         }
         let failing: Vec<String> = snapshot
@@ -103,6 +105,18 @@ impl<'a> Evidence<'a> {
         }
     }
 
+    /// The sinks that are not served: by their spec, and by their Services as the receivers see them. What is only missing is told
+    /// as a failure of the sink.
+    fn unserved<'s>(&'s self, snapshot: &'s Snapshot) -> Vec<(&'s str, &'s NotServed)> {
+        let by_spec = snapshot.unserved_sinks.iter().map(|(name, refusal)| (name.as_str(), refusal));
+        let by_service = snapshot.object.spec.sinks.iter().filter_map(|sink| {
+            let seen = self.seen?.sinks.get(&sink.name)?.not_served.as_ref()?;
+            // The spec may name another sink since.
+            (sink.service.is_some() && seen.kind != NotServedKind::Missing).then_some((sink.name.as_str(), seen))
+        });
+        by_spec.chain(by_service).collect()
+    }
+
     /// How many pending events were dropped, if that was lately.
     fn dropped_lately(&self) -> Option<u64> {
         let dropped = self.seen?.dropped.as_ref()?;
@@ -112,9 +126,8 @@ impl<'a> Evidence<'a> {
     /// Whether new evidence is written to the status now: for the first delivery, a change of a condition or of a sink's state, or
     /// after the minimum time.
     pub(super) fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
-        let turned = |kind| {
-            conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status)
-        };
+        let says = |conditions, kind| conditions::find(conditions, kind).map(|condition| (&condition.status, &condition.reason));
+        let turned = |kind| says(&before.conditions, kind) != says(conditions, kind);
         let Some(seen) = self.seen else { return false };
         let sink_turned = before.sinks.iter().any(|row| seen.sinks.get(&row.name).is_some_and(|sink| sink.state != row.state));
         self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering) || sink_turned

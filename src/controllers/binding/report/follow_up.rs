@@ -73,6 +73,7 @@ pub(super) fn memory(facts: &Facts, plan: &Plan, outcome: &Outcome, evidence_wri
         attempts: attempts(facts, plan, outcome),
         evidence: before.evidence.clone(),
         evidence_at: if evidence_written { Some(facts.snapshot.now) } else { before.evidence_at },
+        sink_secrets: outcome.sink_secrets.or(before.sink_secrets),
     }
 }
 

@@ -15,6 +15,7 @@ use super::outcome::Outcome;
 use super::ownership::tests::{identity, keys, settings};
 use super::plan;
 use super::report::{Report, report};
+use super::sink_secrets::PreparedSinks;
 use super::snapshot::{Connection, Requests, Snapshot};
 use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, FINALIZER, RepoBinding};
@@ -88,6 +89,7 @@ fn facts(object: Value, connection: Connection) -> Facts {
         user_secret: None,
         claims: Vec::new(),
         requests: Requests::default(),
+        prepared_sinks: PreparedSinks::default(),
         unserved_sinks: Vec::new(),
         terminating: false,
         observe_only: false,

@@ -145,6 +145,20 @@ fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
     assert_eq!(reads(&said.status, ConditionType::Ready), "True/Succeeded");
     let row = &said.status.sinks[0];
     assert_eq!((row.state, row.down_since.as_ref().map(|at| at.0), row.dead_letters), (SinkState::Down, Some(now()), 3));
+    // What the receivers say about a Service counts like what the spec says; that it does not exist, like a failure.
+    let sink = |failing: &mut Facts, refusal: NotServed| {
+        let sink = failing.snapshot.memory.evidence.as_mut().unwrap().sinks.get_mut("ci").unwrap();
+        sink.last_error = Some(refusal.message.clone());
+        sink.not_served = Some(refusal);
+    };
+    sink(&mut failing, NotServed::not_allowed("Service team/ci is headless"));
+    let said = say(&failing).status;
+    assert_eq!(reads(&said, ConditionType::Ready), "False/SinkNotAllowed");
+    assert_eq!(find(&said.conditions, ConditionType::Delivering).unwrap().message, "sink ci: Service team/ci is headless");
+    sink(&mut failing, NotServed::missing("Service team/ci does not exist"));
+    let said = say(&failing).status;
+    assert_eq!(reads(&said, ConditionType::Delivering), "False/SinkFailing");
+    assert_eq!(reads(&said, ConditionType::Ready), "True/Succeeded");
     failing.snapshot.memory.evidence.as_mut().unwrap().dropped = Some(Dropped { count: 7, last: now() });
     let said = say(&failing);
     assert_eq!(reads(&said.status, ConditionType::Delivering), "False/EventsDropped");
