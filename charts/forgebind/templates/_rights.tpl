@@ -2,7 +2,7 @@
 Permissions of each process at the API server, by scope. All Roles are made from this list. A test runs the processes with
 these permissions and compares the list with the API server's audit log, so that no verb is missing or unused.
 
-watched     connections and bindings, in every namespace, or in each watched namespace if rbac.scope is Namespaced
+watched     connections, bindings and Services, in every namespace, or in each watched namespace if rbac.scope is Namespaced
 references  Secrets and ConfigMaps, in each of secretNamespaces
 own         objects in the namespace of the release
 cluster     cluster objects
@@ -40,10 +40,12 @@ controller:
   - {apiGroups: [""], resources: [namespaces], verbs: [list, watch]}
   - {apiGroups: [networking.k8s.io], resources: [servicecidrs], verbs: [list]}
 receiver:
-  {{- if eq .Values.mode "Separate" }}
   watched:
+  {{- if eq .Values.mode "Separate" }}
   - {apiGroups: [forgebind.dev], resources: [gitproviderconnections, repobindings], verbs: [list, watch]}
   {{- end }}
+  # The addresses of the Services that sinks name. No DNS name of a Service is resolved.
+  - {apiGroups: [""], resources: [services], verbs: [list, watch]}
   own:
   {{- if eq .Values.mode "Separate" }}
   # The receivers' part of the install key, never the key itself.
@@ -51,7 +53,7 @@ receiver:
   {{- end }}
   # Addresses of the other receivers, one of which takes over the outbox of a receiver that stops.
   - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
-  # Prepared webhook secrets of users.
+  # What bindings name in Secrets of their namespaces, prepared: webhook secrets of users, and what sinks need.
   - {apiGroups: [""], resources: [secrets], resourceNames: {{ $shards | toJson }}, verbs: [list, watch]}
   cluster:
   - {apiGroups: [networking.k8s.io], resources: [servicecidrs], verbs: [list]}
