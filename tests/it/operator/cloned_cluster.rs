@@ -50,6 +50,7 @@ async fn cluster_with_the_secrets(env: &TestEnv, original: &Operator) -> Result<
     let plane = other_cluster().await?;
     plane.cluster().create_namespace_named(&env.namespace).await?;
     let copy = env.in_cluster(plane)?;
+    copy.create_sink_service().await?;
     let options = Options::on(plane, &[&copy.namespace], None).await?.with("resolve", &copy.sink.resolve(SINK, &copy.namespace));
     secrets(env, &env.namespace, &copy, &copy.namespace).await?;
     secrets(env, original.options().namespace(), &copy, options.namespace()).await?;

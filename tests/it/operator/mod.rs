@@ -20,5 +20,7 @@ mod repositories;
 mod restore;
 mod second_installation;
 mod secrecy;
+mod services;
+mod signing;
 mod tls;
 mod webhook_secrets;

@@ -170,6 +170,7 @@ async fn after_a_restore_from_yaml_and_key_every_hook_is_found_none_duplicated_a
     let steps = guide("## Restore")?;
     let [first, objects, wait] = steps.as_slice() else { anyhow::bail!("the guide has {} steps", steps.len()) };
     env.cluster().script(folder.path(), first).await?;
+    env.create_sink_service().await?;
     let listen = before.url.trim_start_matches("http://");
     let options = in_its_namespace(&env).await?.with("public-url", &before.url).with("listen", listen);
     let receiver = Operator::start(options.beside()?.only("receiver"));

@@ -130,6 +130,9 @@ impl Installation {
         let (cluster, seed_data) = (self.plane.cluster(), self.simulator.seed_data());
         let data: Vec<_> = seed_data.credential.iter().map(|(key, value)| (*key, value.as_str())).collect();
         cluster.apply_secret(&self.namespaces[0], "credential", &data).await?;
+        for namespace in &self.namespaces {
+            cluster.create_service(namespace, "ci", 80).await?;
+        }
         let client = cluster.client()?;
         let connection = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection", "metadata": {"name": CONNECTION},

@@ -124,6 +124,7 @@ impl Stage {
 
         step(began, &format!("Starting a sink that acts as the Service \"ci\" of namespace {TEAM}"));
         let sink = SinkServer::start().await?;
+        cluster.create_service(TEAM, "ci", sink.port()).await?;
 
         step(began, "Starting the operator: forgebind run");
         let options = Options::new(cluster.kubeconfig(), SYSTEM)?

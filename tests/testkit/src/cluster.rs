@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config};
@@ -98,6 +98,17 @@ impl Cluster {
             ..Secret::default()
         };
         Ok(api.patch(name, &PatchParams::apply("forgebind-test").force(), &Patch::Apply(&secret)).await?)
+    }
+
+    /// Creates a Service with a selector and this port, as a sink needs one, unless it exists. No pod is behind it.
+    pub async fn create_service(&self, namespace: &str, name: &str, port: u16) -> Result<()> {
+        let api: Api<Service> = Api::namespaced(self.client()?, namespace);
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": {"app": name}, "ports": [{"port": port}]},
+        });
+        accept_existing(api.create(&PostParams::default(), &serde_json::from_value(service)?).await)
+            .with_context(|| format!("Service {namespace}/{name}"))
     }
 
     /// Applies the custom resource definitions of this tree and waits until they are served.

@@ -1,5 +1,6 @@
 //! A sink that records the events it receives.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,10 +65,15 @@ pub struct SinkServer {
 impl SinkServer {
     /// Starts a sink on a free port that accepts everything.
     pub async fn start() -> Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], free_port()?))).await
+    }
+
+    /// The same at any address of this machine.
+    pub async fn start_at(address: SocketAddr) -> Result<Self> {
         let deliveries = Arc::new(Mutex::new(Vec::new()));
         let (behavior, behaves) = watch::channel(Behavior::Accept);
         let shared = Arc::clone(&deliveries);
-        let server = HttpServer::start(free_port()?, move |request| record(Arc::clone(&shared), behaves.clone(), request)).await?;
+        let server = HttpServer::start_at(address, move |request| record(Arc::clone(&shared), behaves.clone(), request)).await?;
         Ok(Self { server, deliveries, behavior })
     }
 

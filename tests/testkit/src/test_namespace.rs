@@ -42,7 +42,14 @@ impl TestNamespace {
     /// Creates a namespace and a sink.
     pub async fn new(plane: &'static ControlPlane, name: &str) -> Result<Self> {
         let namespace = plane.cluster().create_namespace(name).await?;
-        Self::within(plane, &namespace, Arc::new(SinkServer::start().await?))
+        let objects = Self::within(plane, &namespace, Arc::new(SinkServer::start().await?))?;
+        objects.create_sink_service().await?;
+        Ok(objects)
+    }
+
+    /// Creates the Service that leads to the sink, unless it exists.
+    pub async fn create_sink_service(&self) -> Result<()> {
+        self.cluster().create_service(&self.namespace, SINK, self.sink.port()).await
     }
 
     /// Uses an existing namespace and a sink that is known in it.
@@ -112,7 +119,14 @@ impl TestNamespace {
         Ok(self.connections.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
+    /// Creates a binding, and before it the Services of its sinks that do not exist.
     pub async fn create_binding(&self, name: &str, spec: Value) -> Result<RepoBinding> {
+        for service in spec["sinks"].as_array().into_iter().flatten().filter_map(|sink| sink.get("service")) {
+            let port = service["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+            if let (Some(service), Some(port), None) = (service["name"].as_str(), port, service.get("namespace")) {
+                self.cluster().create_service(&self.namespace, service, port).await?;
+            }
+        }
         let object = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
             "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
