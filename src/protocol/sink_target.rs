@@ -16,7 +16,9 @@ pub enum NotServedKind {
     NotAllowed,
     /// The sink names no usable address: `SinkInvalid`.
     Invalid,
-    /// Something that the sink needs does not exist yet. Events are pending meanwhile: `SinkFailing`.
+    /// A Secret or `ConfigMap` that the sink names does not exist: `SecretNotFound`.
+    ObjectNotFound,
+    /// Something else that the sink needs does not exist yet. Events are pending meanwhile: `SinkFailing`.
     Missing,
 }
 
@@ -101,7 +103,12 @@ impl NotServed {
         Self { kind: NotServedKind::Invalid, message: message.into() }
     }
 
-    /// Something that the sink needs does not exist yet.
+    /// A Secret or `ConfigMap` that the sink names does not exist.
+    pub fn object_not_found(message: impl Into<String>) -> Self {
+        Self { kind: NotServedKind::ObjectNotFound, message: message.into() }
+    }
+
+    /// Something else that the sink needs does not exist yet.
     pub fn missing(message: impl Into<String>) -> Self {
         Self { kind: NotServedKind::Missing, message: message.into() }
     }

@@ -279,8 +279,8 @@ pub struct ServiceSink {
     #[schemars(length(max = 2048), regex(pattern = r"^/[^?#\s]*$"))]
     pub path: Option<String>,
     /// Secret in the binding's namespace with which each event is signed by Standard Webhooks, in the headers webhook-id,
-    /// webhook-timestamp and webhook-signature. Without it, events are not signed. While the Secret is missing or unusable,
-    /// events are pending, and the sink is reported with the reason `SinkInvalid`.
+    /// webhook-timestamp and webhook-signature. Without it, events are not signed. While the Secret is missing
+    /// (`SecretNotFound`) or unusable (`SinkInvalid`), events are pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SigningSecretReference>,
 }
@@ -308,13 +308,13 @@ pub struct HttpSink {
     /// `SinkNotAllowed`.
     pub url: Address,
     /// Secret in the binding's namespace with which each event is signed by Standard Webhooks, in the headers webhook-id,
-    /// webhook-timestamp and webhook-signature. Without it, events are not signed. While the Secret is missing or unusable,
-    /// events are pending, and the sink is reported with the reason `SinkInvalid`.
+    /// webhook-timestamp and webhook-signature. Without it, events are not signed. While the Secret is missing
+    /// (`SecretNotFound`) or unusable (`SinkInvalid`), events are pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SigningSecretReference>,
     /// Certificate authorities in the binding's namespace that are trusted for the endpoint instead of those of the system,
-    /// at most 16 KiB. Defaults to those of the system. While the object is missing or unusable, events are pending, and the
-    /// sink is reported with the reason `SinkInvalid`.
+    /// at most 16 KiB. Defaults to those of the system. While the object is missing (`SecretNotFound`) or unusable
+    /// (`SinkInvalid`), events are pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CertificateAuthorityReference>,
 }

@@ -65,6 +65,7 @@ pub async fn read(view: &View, object: &RepoBinding) -> PreparedSinks {
     for sink in object.spec.sinks.iter().filter(|sink| sink.signing_secret().is_some() || sink.authorities().is_some()) {
         match of_sink(view, &namespace, sink).await {
             Ok(secrets) => drop(prepared.sinks.insert(sink.name.clone(), secrets)),
+            Err(Failure::NotFound(message)) => prepared.failures.push((sink.name.clone(), NotServed::object_not_found(message))),
             Err(Failure::Unusable(message)) => prepared.failures.push((sink.name.clone(), NotServed::invalid(message))),
             Err(Failure::Unknown(message)) => {
                 prepared.unknown = true;
@@ -78,7 +79,9 @@ pub async fn read(view: &View, object: &RepoBinding) -> PreparedSinks {
 /// Why something is not prepared.
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
-    /// The object or its content is missing or wrong.
+    /// The object does not exist. It may be created later.
+    NotFound(String),
+    /// The object may not be read, or its content is missing or wrong.
     Unusable(String),
     /// The API server did not answer.
     Unknown(String),
@@ -118,7 +121,7 @@ fn data(data: Option<BTreeMap<String, ByteString>>) -> BTreeMap<String, Vec<u8>>
 fn found<K: Resource>(named: &str, key: &str, answer: kube::Result<Option<K>>) -> Result<K, Failure> {
     match answer {
         Ok(Some(object)) => Ok(object),
-        Ok(None) => Err(Failure::Unusable(format!("{named}, does not exist; create it with the key {key}"))),
+        Ok(None) => Err(Failure::NotFound(format!("{named}, does not exist; create it with the key {key}"))),
         Err(kube::Error::Api(status)) if status.is_forbidden() => Err(Failure::Unusable(format!(
             "Forgebind is not allowed to read {named}; grant its service account the verb get on it"
         ))),

@@ -140,7 +140,7 @@ impl Clients {
         if error.is_timeout() {
             return SinkError::Timeout(if error.is_connect() { CONNECT } else { self.timeout });
         }
-        let causes: Vec<_> = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source()).collect();
+        let causes: Vec<_> = std::iter::successors(error.source(), |cause| behind(*cause)).collect();
         // Start with the innermost cause: the outer ones are less precise.
         causes.into_iter().rev().find_map(cause_of).unwrap_or(SinkError::Connection)
     }
@@ -161,18 +161,21 @@ async fn read_up(mut response: reqwest::Response) {
     }
 }
 
+/// The next cause in a chain of errors. An I/O error exposes the error that it wraps only through its own method.
+fn behind<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.map(|wrapped| wrapped as &(dyn StdError + 'static)).or_else(|| cause.source())
+}
+
 /// Classifies one cause in a chain of errors.
 fn cause_of(cause: &(dyn StdError + 'static)) -> Option<SinkError> {
-    let found = cause.downcast_ref::<io::Error>();
-    // An I/O error exposes the error that it wraps only through its own method.
-    let wraps = |of: fn(&(dyn StdError + Send + Sync + 'static)) -> bool| found.and_then(io::Error::get_ref).is_some_and(of);
-    if cause.is::<Refusal>() || wraps(<dyn StdError + Send + Sync>::is::<Refusal>) {
+    if cause.is::<Refusal>() {
         return Some(SinkError::Address);
     }
-    if cause.is::<rustls::Error>() || wraps(<dyn StdError + Send + Sync>::is::<rustls::Error>) {
+    if cause.is::<rustls::Error>() {
         return Some(SinkError::Tls);
     }
-    if found.is_some_and(|found| found.kind() == io::ErrorKind::ConnectionRefused) {
+    if cause.downcast_ref::<io::Error>().is_some_and(|found| found.kind() == io::ErrorKind::ConnectionRefused) {
         return Some(SinkError::Refused);
     }
     (cause.to_string() == "dns error").then_some(SinkError::Name)

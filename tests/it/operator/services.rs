@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use testkit::cluster::accept_existing;
-use testkit::operator::Operator;
+use testkit::operator::{Operator, metric};
 use testkit::port::free_port;
 use testkit::sink::SinkServer;
 use testkit::test_env::{SINK, SOON, TestEnv, binding_condition, binding_message};
@@ -74,6 +74,15 @@ async fn says(env: &TestEnv, reason: &str, part: &str) -> Result<RepoBinding> {
     env.binding_until("shop", &format!("Delivering False/{reason} with {part:?}"), SOON, fits).await
 }
 
+/// Waits until the receiver holds this many deliveries.
+pub async fn has_pending(operator: &Operator, count: u64) -> Result<()> {
+    wait_until(&format!("{count} pending deliveries"), SOON, async || {
+        let seen = metric(&operator.metrics().await?, "forgebind_receiver_pending_deliveries ");
+        Ok(if seen == count { Seen::Done(()) } else { Seen::NotYet(seen.to_string()) })
+    })
+    .await
+}
+
 #[tokio::test]
 async fn events_go_to_the_cluster_ip_of_the_service_and_never_to_that_of_its_next_owner() -> Result<()> {
     let env = TestEnv::new("handed").await?;
@@ -85,7 +94,7 @@ async fn events_go_to_the_cluster_ip_of_the_service_and_never_to_that_of_its_nex
     let second = SinkServer::start_at(SocketAddr::from((two, port))).await?;
     create(&env, &env.namespace, "builds", at(one, port)).await?;
     let options = env.options().await?.without("resolve").watching(env.plane, &[&env.namespace, &theirs]).await?;
-    let _operator = Operator::start(options).await?;
+    let operator = Operator::start(options).await?;
     env.create_connection(env.connection_spec()).await?;
     let mut spec = env.binding_spec();
     spec["sinks"][0]["service"] = json!({"name": "builds", "port": port, "path": "/events"});
@@ -101,11 +110,8 @@ async fn events_go_to_the_cluster_ip_of_the_service_and_never_to_that_of_its_nex
     let binding = says(&env, "SinkFailing", "does not exist").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded", "it may be created later");
     pushed.push(env.push("while there is none").await?);
-    let pending = |binding: &RepoBinding| {
-        let sinks = binding.status.as_ref().map(|status| status.sinks.as_slice()).unwrap_or_default();
-        sinks.first().is_some_and(|sink| sink.pending == 1 && sink.dead_letters == 0)
-    };
-    let binding = env.binding_until("shop", "one pending event", SOON * 2, pending).await?;
+    has_pending(&operator, 1).await?;
+    let binding = env.bindings.get("shop").await?;
     let message = binding_message(&binding, "Delivering");
     assert!(message.contains(&format!("sink ci: Service {}/builds does not exist", env.namespace)), "{message}");
     assert_eq!(first.deliveries().len(), 1, "nothing went to the next owner of the address");
@@ -164,7 +170,7 @@ async fn a_service_of_another_namespace_gets_events_while_its_annotation_names_t
     let port = env.sink.port();
     let resolve = env.sink.resolve("listener", &central);
     let options = env.options().await?.watching(env.plane, &[&env.namespace, &central]).await?.with("resolve", &resolve);
-    let _operator = Operator::start(options).await?;
+    let operator = Operator::start(options).await?;
     env.create_connection(env.connection_spec()).await?;
     let mut spec = env.binding_spec();
     spec["sinks"][0]["service"] = json!({"name": "listener", "namespace": central, "port": port});
@@ -188,11 +194,7 @@ async fn a_service_of_another_namespace_gets_events_while_its_annotation_names_t
     annotate(&env, &central, "listener", None).await?;
     says(&env, "SinkNotAllowed", &hint).await?;
     pushed.push(env.push("after the withdrawal").await?);
-    let held = |binding: &RepoBinding| {
-        let sinks = binding.status.as_ref().map(|status| status.sinks.as_slice()).unwrap_or_default();
-        sinks.first().is_some_and(|sink| sink.pending == 1)
-    };
-    env.binding_until("shop", "one pending event", SOON * 2, held).await?;
+    has_pending(&operator, 1).await?;
     assert_eq!(env.sink.deliveries().len(), 1, "the next attempt was held");
     annotate(&env, &central, "listener", Some(&env.namespace)).await?;
     env.sink.wait_for(2, SOON * 2).await?;

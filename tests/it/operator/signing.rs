@@ -12,6 +12,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 
+use super::services::has_pending;
 use testkit::components::{output_of, repository_root};
 use testkit::guides;
 use testkit::operator::Operator;
@@ -132,15 +133,18 @@ async fn events_are_signed_by_standard_webhooks_as_the_verifiers_of_the_guide_co
     let mut spec = env.binding_spec();
     spec["sinks"][0]["service"]["secretRef"] = json!({"name": "signing", "key": "webhook"});
     env.create_binding("shop", spec).await?;
-    let binding = env.binding_says("shop", "Delivering", "False/SinkInvalid").await?;
+    let binding = env.binding_says("shop", "Delivering", "False/SecretNotFound").await?;
     let message = binding_message(&binding, "Delivering");
     let named = format!("Secret {}/signing, which service.secretRef names", env.namespace);
     assert!(message.contains(&format!("{named}, does not exist; create it with the key webhook")), "{message}");
-    assert_eq!(binding_condition(&binding, "Ready"), "False/SinkInvalid");
+    assert_eq!(binding_condition(&binding, "Ready"), "False/SecretNotFound");
+    assert_eq!(binding_condition(&binding, "Stalled"), "", "the Secret may be created later");
     env.push("nothing is sent unsigned").await?;
     let put = async |value: &str| env.cluster().apply_secret(&env.namespace, "signing", &[("webhook", value)]).await;
     put("whsec_canary!").await?;
-    let other = |binding: &RepoBinding| binding_message(binding, "Delivering").contains("must be base64");
+    let other = |binding: &RepoBinding| {
+        binding_condition(binding, "Delivering") == "False/SinkInvalid" && binding_message(binding, "Delivering").contains("must be base64")
+    };
     let binding = env.binding_until("shop", "what is wrong with the key", SOON, other).await?;
     assert!(!binding_message(&binding, "Delivering").contains("canary"));
     assert_eq!(env.sink.deliveries().len(), 0);
@@ -176,17 +180,13 @@ async fn events_are_signed_by_standard_webhooks_as_the_verifiers_of_the_guide_co
 
     // Without its Secret the sink's events wait again, and no copy of the key is left.
     env.cluster().kubectl(&["-n", &env.namespace, "delete", "secret", "signing"]).await?;
-    env.binding_says("shop", "Delivering", "False/SinkInvalid").await?;
+    env.binding_says("shop", "Delivering", "False/SecretNotFound").await?;
     let namespace = operator.options().namespace();
     let all = env.cluster().kubectl(&["-n", namespace, "get", "secrets", "-o", "jsonpath={range .items[*]}{.metadata.name}={.data}{\"\\n\"}{end}"]).await?;
     let prepared: Vec<&str> = all.lines().filter(|line| line.starts_with("forgebind-receiver-secrets-")).collect();
     ensure!(prepared.len() == 1 && !prepared[0].contains(':'), "{} prepared Secrets, or a copy is left", prepared.len());
     env.push("waits").await?;
-    let pending = |binding: &RepoBinding| {
-        let sinks = binding.status.as_ref().map(|status| status.sinks.as_slice()).unwrap_or_default();
-        sinks.first().is_some_and(|sink| sink.pending == 1)
-    };
-    env.binding_until("shop", "one pending event", SOON * 2, pending).await?;
+    has_pending(&operator, 1).await?;
     assert_eq!(env.sink.deliveries().len(), count, "nothing is sent unsigned");
     assert!(!operator.log().contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") && !operator.log().contains(second));
     Ok(())
@@ -209,7 +209,7 @@ async fn an_endpoint_of_a_private_authority_gets_events_once_ca_ref_names_the_au
 
     spec["sinks"][0]["http"]["caRef"] = json!({"name": "acme-ca", "key": "acme.pem"});
     env.patch_binding("shop", json!({"spec": {"sinks": spec["sinks"]}})).await?;
-    let binding = env.binding_says("shop", "Delivering", "False/SinkInvalid").await?;
+    let binding = env.binding_says("shop", "Delivering", "False/SecretNotFound").await?;
     let message = binding_message(&binding, "Delivering");
     assert!(message.contains(&format!("ConfigMap {}/acme-ca, which http.caRef names, does not exist", env.namespace)), "{message}");
     let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, &env.namespace);

@@ -71,6 +71,7 @@ impl<'a> Evidence<'a> {
             let reason = match first.kind {
                 NotServedKind::NotAllowed => Reason::SinkNotAllowed,
                 NotServedKind::Invalid => Reason::SinkInvalid,
+                NotServedKind::ObjectNotFound => Reason::SecretNotFound,
                 NotServedKind::Missing => Reason::SinkFailing,
             };
             let all = unserved.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
