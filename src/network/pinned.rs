@@ -23,15 +23,12 @@ const IDENTITY: usize = 16;
 #[must_use]
 pub fn pinned_host(identity: &str, addresses: &[IpAddr]) -> String {
     let digest = digest(&SHA256, identity.as_bytes());
-    let mut host: String = digest.as_ref().iter().take(IDENTITY).map(|byte| format!("{byte:02x}")).collect();
-    for address in addresses {
-        host.push('.');
-        match address {
-            IpAddr::V4(address) => host.push_str(&format!("{:08x}", address.to_bits())),
-            IpAddr::V6(address) => host.push_str(&format!("{:032x}", address.to_bits())),
-        }
-    }
-    host + SUFFIX
+    let mut labels = vec![hex::encode(digest.as_ref().get(..IDENTITY).unwrap_or_default())];
+    labels.extend(addresses.iter().map(|address| match address {
+        IpAddr::V4(address) => hex::encode(address.octets()),
+        IpAddr::V6(address) => hex::encode(address.octets()),
+    }));
+    labels.join(".") + SUFFIX
 }
 
 /// The addresses of a pinned host; empty for any other name.

@@ -97,7 +97,7 @@ struct Table {
 /// The present state of a sink.
 pub(super) enum SinkState {
     /// The sink can be sent to.
-    At(Destination),
+    At(Box<Destination>),
     /// Temporarily unavailable: the route is closed, or the sink is not served, for this reason.
     Held(Option<NotServed>),
     /// The binding or the sink no longer exists, or the binding may no longer receive anything: its events are discarded.
@@ -254,7 +254,7 @@ impl Routes {
             destination.with_secrets(&target.needs, prepared)
         });
         match destination {
-            Ok(destination) => SinkState::At(destination),
+            Ok(destination) => SinkState::At(Box::new(destination)),
             Err(refusal) => SinkState::Held(Some(refusal)),
         }
     }

@@ -303,6 +303,8 @@ pub struct Sink {
     pub port: u16,
     /// How many connections were made to it.
     pub connections: Arc<AtomicUsize>,
+    /// Bytes of its answers beyond the usual text.
+    pub verbosity: Arc<AtomicUsize>,
     received: Arc<Mutex<Vec<Received>>>,
     /// Status codes of the next answers. After them, `usual` applies.
     pub next: Arc<Mutex<VecDeque<u16>>>,
@@ -323,7 +325,7 @@ impl Sink {
         let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (usual, special) = (watch::Sender::new(usual), Arc::default());
-        let sink = Self { port, connections: Arc::default(), received: Arc::default(), next: Arc::default(), usual, special };
+        let sink = Self { port, connections: Arc::default(), verbosity: Arc::default(), received: Arc::default(), next: Arc::default(), usual, special };
         let serving = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -358,7 +360,8 @@ impl Sink {
         let accepted = (200..300).contains(&status);
         let received = Received { path: parts.uri.path().to_owned(), headers: parts.headers, body, accepted };
         self.received.lock().unwrap().push(received);
-        let mut response = http::Response::new(Full::new(Bytes::from_static(b"canary-of-a-sinks-answer")));
+        let text = format!("canary-of-a-sinks-answer{}", "x".repeat(self.verbosity.load(Ordering::Relaxed)));
+        let mut response = http::Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         Ok(response)
     }

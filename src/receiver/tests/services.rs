@@ -83,6 +83,21 @@ async fn two_services_that_have_an_address_one_after_the_other_share_no_connecti
 }
 
 #[tokio::test]
+async fn a_long_answer_is_not_read_to_its_end_and_a_redirect_is_a_failure() {
+    let sink = Sink::start_at((FIRST, 0), 200).await;
+    let harness = with_service(|_| (), sink.port).await;
+    put(&harness, "team", at("uid-1", FIRST));
+    sink.verbosity.store(1024 * 1024, Ordering::Relaxed);
+    for id in ["d-1", "d-2"] {
+        assert_eq!(harness.send(&Shot::push(id, "main")).await, 200, "the status alone decides");
+    }
+    assert_eq!(sink.connections.load(Ordering::Relaxed), 2, "the connection of a long answer is closed");
+    sink.usually(307);
+    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 202);
+    assert_eq!(harness.seen().sinks["a"].last_error.as_deref(), Some("answered 307"));
+}
+
+#[tokio::test]
 async fn a_service_that_may_lead_anywhere_gets_nothing_until_it_is_another_one() {
     let sink = Sink::start_at((FIRST, 0), 200).await;
     let harness = with_service(|_| (), sink.port).await;

@@ -31,9 +31,11 @@ pub fn plan(facts: &Facts) -> Plan {
         cleanup::delete(&mut plan, facts);
         return plan;
     }
-    // Before everything that may fail: until then the receivers hold the events of these sinks.
-    let published = facts.snapshot.memory.sink_secrets;
-    plan.steps.extend(facts.snapshot.prepared_sinks.to_publish(published, facts.probe.is_some()).map(PlanStep::PublishSinkSecrets));
+    // Before everything that may fail: until then the receivers hold the events of these sinks. Without a grant nothing is sent.
+    if facts.snapshot.grant.is_granted() {
+        let published = facts.snapshot.memory.sink_secrets;
+        plan.steps.extend(facts.snapshot.prepared_sinks.to_publish(published, facts.probe.is_some()).map(PlanStep::PublishSinkSecrets));
+    }
     if let Some(found) = &facts.probe {
         repository::repository(&mut plan, &facts.snapshot, found);
         webhook::webhook(&mut plan, &facts.snapshot, found);
@@ -48,6 +50,10 @@ pub fn plan(facts: &Facts) -> Plan {
         true if cleanup::is_rid_of_everything(facts) => FinalizerStep::Remove,
         _ => FinalizerStep::Keep,
     };
+    // Without a finalizer nobody would withdraw it later.
+    if plan.finalizer_step == FinalizerStep::Remove && facts.snapshot.object.sinks_need_secrets() {
+        plan.steps.push(PlanStep::WithdrawSecret);
+    }
     next_probe(&mut plan, facts);
     plan
 }

@@ -9,6 +9,7 @@ use crate::controllers::binding::obstacle::Obstacle;
 use crate::controllers::binding::plan::{FinalizerStep, PlanStep};
 use crate::controllers::binding::schedule::{delivers_elsewhere, is_settled};
 use crate::protocol::evidence::BindingEvidence;
+use crate::protocol::webhook_secrets::SinkSecrets;
 
 #[test]
 fn evidence_moves_a_check_for_drift_and_no_end_of_an_overlap() {
@@ -69,6 +70,21 @@ fn what_was_not_tried_yet_is_not_given_up_however_long_ago_the_deletion_was() {
         assert!(planned.steps.is_empty() && planned.finalizer_step == FinalizerStep::Keep, "{:?}", planned.steps);
         assert!(planned.blocked.is_none() && planned.wake.is_some());
     }
+}
+
+#[test]
+fn what_sinks_need_is_published_first_and_only_with_a_grant() {
+    let with = |connection: Connection| {
+        let mut facts = facts(ready_binding(), connection);
+        facts.snapshot.prepared_sinks.sinks.insert("ci".to_owned(), SinkSecrets::default());
+        facts
+    };
+    let mut granted = with(outage());
+    let [PlanStep::PublishSinkSecrets(published)] = plan::plan(&granted).steps[..] else { panic!("it is published") };
+    granted.snapshot.memory.sink_secrets = Some(published);
+    assert!(plan::plan(&granted).steps.is_empty(), "it was published before");
+    let refused = plan::plan(&with(Connection::NotPermitted));
+    assert!(!refused.steps.iter().any(|step| matches!(step, PlanStep::PublishSinkSecrets(_))), "{:?}", refused.steps);
 }
 
 #[test]
