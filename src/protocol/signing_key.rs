@@ -23,9 +23,7 @@ pub enum SigningKeyError {
     #[error("is not valid: what follows whsec_ must be base64; make a new one, whsec_ and the output of openssl rand -base64 32")]
     NotBase64,
     /// The key is too short or too long.
-    #[error(
-        "has a key of {0} bytes, but it must have {LEAST} to {MOST}; make a new one, whsec_ and the output of openssl rand -base64 32"
-    )]
+    #[error("has a key of {0} bytes, but it must have {LEAST} to {MOST}; make a new one, whsec_ and the output of openssl rand -base64 32")]
     Length(usize),
 }
 

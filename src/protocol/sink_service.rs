@@ -162,7 +162,8 @@ mod tests {
         use NotServedKind::{Invalid, Missing, NotAllowed};
         let one = with(|spec| spec["clusterIPs"] = Value::Null);
         let balanced = with(|spec| spec["type"] = json!("LoadBalancer"));
-        let external = with(|spec| *spec = json!({"type": "ExternalName", "externalName": "kubernetes.default.svc", "ports": [{"port": 80}]}));
+        let external =
+            with(|spec| *spec = json!({"type": "ExternalName", "externalName": "kubernetes.default.svc", "ports": [{"port": 80}]}));
         let disguised = with(|spec| spec["type"] = json!("ExternalName"));
         let headless = with(|spec| (spec["clusterIP"], spec["clusterIPs"]) = (json!("None"), json!(["None"])));
         let older_headless = with(|spec| (spec["clusterIP"], spec["clusterIPs"]) = (json!("None"), Value::Null));
@@ -183,7 +184,12 @@ mod tests {
             ("no selector", Some(&without_selector), 80, Err((NotAllowed, "has no selector"))),
             ("an empty selector", Some(&empty_selector), 80, Err((NotAllowed, "has no selector"))),
             ("no address yet", Some(&unassigned), 80, Err((Missing, "has no ClusterIP yet"))),
-            ("no such port", Some(&with(|_| ())), 81, Err((Invalid, "service.port 81 is no port of Service tekton/ci, which has 80, 8080"))),
+            (
+                "no such port",
+                Some(&with(|_| ())),
+                81,
+                Err((Invalid, "service.port 81 is no port of Service tekton/ci, which has 80, 8080")),
+            ),
             ("a UDP port", Some(&with(|_| ())), 53, Err((Invalid, "service.port 53"))),
         ];
         for (what, facts, port, expected) in table {

@@ -244,7 +244,10 @@ mod tests {
 
     #[test]
     fn df_20_neither_entries_nor_errors_print_a_secret() {
-        let secrets = UserSecrets { secrets: samples().iter().filter_map(|secret| UserSecret::new("g".into(), secret)).collect(), sinks: BTreeMap::from([("ci".to_owned(), sink())]) };
+        let secrets = UserSecrets {
+            secrets: samples().iter().filter_map(|secret| UserSecret::new("g".into(), secret)).collect(),
+            sinks: BTreeMap::from([("ci".to_owned(), sink())]),
+        };
         assert!(!format!("{secrets:?}").contains("canary"));
         let error = UserSecrets::from_json(br#"{"secrets":"canary"}"#).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("canary"));

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
-use super::binding::{
-    ConnectionTarget, HookTarget, RepoBinding, RepositoryStatus, SigningSecretReference, SinkSpec, WebhookStatus,
-};
+use super::binding::{ConnectionTarget, HookTarget, RepoBinding, RepositoryStatus, SigningSecretReference, SinkSpec, WebhookStatus};
 use super::shared::{CertificateAuthorityKind, CertificateAuthorityReference, DeletionPolicy, EventKind};
 
 impl SinkSpec {

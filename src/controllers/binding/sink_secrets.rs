@@ -122,9 +122,9 @@ fn found<K: Resource>(named: &str, key: &str, answer: kube::Result<Option<K>>) -
     match answer {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(Failure::NotFound(format!("{named}, does not exist; create it with the key {key}"))),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Err(Failure::Unusable(format!(
-            "Forgebind is not allowed to read {named}; grant its service account the verb get on it"
-        ))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            Err(Failure::Unusable(format!("Forgebind is not allowed to read {named}; grant its service account the verb get on it")))
+        }
         Err(error) => Err(Failure::Unknown(format!("{named}, could not be read: {}; retrying", wording::of_api_server(&error)))),
     }
 }

@@ -415,7 +415,10 @@ async fn errors_of_sinks_are_reported_without_internal_details() {
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
     let seen = harness.seen();
     assert_eq!(seen.sinks["a"].last_error.as_deref(), Some("connection refused"));
-    assert_eq!(seen.sinks["b"].last_error.as_deref(), Some("Service team/no-such-service-here does not exist; create it, or correct service.name"));
+    assert_eq!(
+        seen.sinks["b"].last_error.as_deref(),
+        Some("Service team/no-such-service-here does not exist; create it, or correct service.name")
+    );
 }
 
 #[tokio::test]

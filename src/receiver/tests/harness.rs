@@ -325,7 +325,15 @@ impl Sink {
         let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (usual, special) = (watch::Sender::new(usual), Arc::default());
-        let sink = Self { port, connections: Arc::default(), verbosity: Arc::default(), received: Arc::default(), next: Arc::default(), usual, special };
+        let sink = Self {
+            port,
+            connections: Arc::default(),
+            verbosity: Arc::default(),
+            received: Arc::default(),
+            next: Arc::default(),
+            usual,
+            special,
+        };
         let serving = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

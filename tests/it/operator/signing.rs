@@ -182,7 +182,10 @@ async fn events_are_signed_by_standard_webhooks_as_the_verifiers_of_the_guide_co
     env.cluster().kubectl(&["-n", &env.namespace, "delete", "secret", "signing"]).await?;
     env.binding_says("shop", "Delivering", "False/SecretNotFound").await?;
     let namespace = operator.options().namespace();
-    let all = env.cluster().kubectl(&["-n", namespace, "get", "secrets", "-o", "jsonpath={range .items[*]}{.metadata.name}={.data}{\"\\n\"}{end}"]).await?;
+    let all = env
+        .cluster()
+        .kubectl(&["-n", namespace, "get", "secrets", "-o", "jsonpath={range .items[*]}{.metadata.name}={.data}{\"\\n\"}{end}"])
+        .await?;
     let prepared: Vec<&str> = all.lines().filter(|line| line.starts_with("forgebind-receiver-secrets-")).collect();
     ensure!(prepared.len() == 1 && !prepared[0].contains(':'), "{} prepared Secrets, or a copy is left", prepared.len());
     env.push("waits").await?;

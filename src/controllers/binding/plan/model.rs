@@ -137,7 +137,11 @@ impl Plan {
                 Some(described(action, repository.path.as_str(), self.existing.as_deref().unwrap_or_default()))
             }
             PlanStep::Clear { hooks, action, .. } => Some(described(action, hooks.path(), &[])),
-            PlanStep::PublishSecret(..) | PlanStep::PublishSinkSecrets(_) | PlanStep::Announce(_) | PlanStep::Record { .. } | PlanStep::WithdrawSecret => None,
+            PlanStep::PublishSecret(..)
+            | PlanStep::PublishSinkSecrets(_)
+            | PlanStep::Announce(_)
+            | PlanStep::Record { .. }
+            | PlanStep::WithdrawSecret => None,
         });
         self.would.iter().cloned().chain(actions).collect()
     }
