@@ -1,11 +1,13 @@
 //! The command line. Only this module reads the environment.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
-use crate::api::v1alpha1::ProviderKind;
+use crate::api::v1alpha1::{Interval, ProviderKind};
 
 /// Keeps Git connections alive: checks credentials, manages webhooks, receives deliveries and sends their events to sinks.
 #[derive(Debug, Parser)]
@@ -34,6 +36,26 @@ pub enum Command {
     Check(CheckArguments),
     /// Print the custom resource definitions as YAML, for: forgebind crd | kubectl apply --server-side -f -
     Crd,
+    /// Say what became of a push: the chain from the connection to each sink, the first broken link, and the fix
+    ///
+    /// Reads with the rights of KUBECONFIG; what these do not show is not visible to you, and is judged by the binding's own
+    /// status. Exits with 0 if no link is broken, 1 if one is, and 2 if the command could not run.
+    Why(WhyArguments),
+    /// List the last deliveries of a repository or binding, and what became of each
+    ///
+    /// Exits with 0 if all of them reached the sinks that they are for, 1 if one did not, and 2 if the command could not run.
+    Deliveries(DeliveriesArguments),
+    /// Send the parked events and dead letters of a repository or binding again
+    ///
+    /// Sets the annotation forgebind.dev/redeliver-requested-at, which needs the right to patch the binding. Exits with 0 if it
+    /// was requested (with --wait: if every receiver has carried it out), 1 if that was not acknowledged in time, and 2 if the
+    /// command could not run.
+    Redeliver(RedeliverArguments),
+    /// Print the completion script of a shell
+    ///
+    /// For this shell only: source <(forgebind completion bash). As a plugin of kubectl, install the binary as
+    /// kubectl-forgebind.
+    Completion(CompletionArguments),
     /// Release all objects of this installation so that it can be removed, and print the webhooks that stay
     Uninstall(UninstallArguments),
 }
@@ -43,14 +65,136 @@ fn providers_help() -> String {
     format!("Providers to serve, comma-separated: {} [default: all]", names.join(", "))
 }
 
-/// Output format of a check.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
     /// Table for people.
     #[default]
     Table,
-    /// One JSON document, described in `src/docs/guide/platform/ci-check.md`.
+    /// One JSON document.
     Json,
+}
+
+/// Flags of the commands that are about the bindings of a repository.
+#[derive(Clone, Debug, Args)]
+pub struct TargetArguments {
+    /// Repository, as a path such as acme/shop or as a URL; or binding, as its name or as NAMESPACE/NAME
+    #[arg(value_name = "REPOSITORY|BINDING")]
+    pub target: String,
+    /// Namespace to search [default: that of the context for the name of a binding, else all]
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Search all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Context of KUBECONFIG [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Flags of `forgebind why`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = WHY_EXAMPLES)]
+pub struct WhyArguments {
+    /// What the command is about.
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// Commit whose delivery is meant, at least its first 7 digits [default: the last delivery]
+    #[arg(long, value_name = "SHA")]
+    pub sha: Option<String>,
+    /// Output format
+    #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+}
+
+const WHY_EXAMPLES: &str = "Examples:
+  forgebind why acme/shop
+  forgebind why acme/shop --sha 9f1c2ab
+  forgebind why shop -n team-shop -o json
+  kubectl forgebind why https://git.acme.io/acme/shop";
+
+/// Flags of `forgebind deliveries`.
+#[derive(Clone, Debug, Args)]
+pub struct DeliveriesArguments {
+    /// What the command is about.
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// Output format
+    #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// Flags of `forgebind redeliver`.
+#[derive(Clone, Debug, Args)]
+pub struct RedeliverArguments {
+    /// What the command is about.
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// Wait until every receiver has carried it out
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait, as a duration such as 90s or 4m
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub timeout: String,
+}
+
+impl RedeliverArguments {
+    /// How long to wait.
+    ///
+    /// # Errors
+    /// The value is no duration.
+    pub fn timeout(&self) -> Result<Duration, String> {
+        let interval = self.timeout.parse::<Interval>();
+        interval.map(|interval| interval.length()).map_err(|error| format!("--timeout: {:?}: {error}", self.timeout))
+    }
+}
+
+/// Shells with a completion script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompletionShell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// Flags of `forgebind completion`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionArguments {
+    /// Shell
+    #[arg(value_enum)]
+    pub shell: CompletionShell,
+}
+
+/// Name of the binary as a plugin of kubectl.
+const PLUGIN: &str = "kubectl-forgebind";
+
+/// Whether the binary was started as a plugin of kubectl, by the path with which it was started.
+#[must_use]
+pub fn is_plugin(program: &OsStr) -> bool {
+    Path::new(program).file_name().is_some_and(|name| name == PLUGIN)
+}
+
+/// The command line. As a plugin of kubectl, its help names the commands as they are typed.
+#[must_use]
+pub fn command(plugin: bool) -> clap::Command {
+    let command = Cli::command();
+    if plugin { command.name(PLUGIN).bin_name("kubectl forgebind").display_name("kubectl forgebind") } else { command }
+}
+
+/// The completion script of a shell.
+#[must_use]
+pub fn completion(shell: CompletionShell, plugin: bool) -> Vec<u8> {
+    let shell = match shell {
+        CompletionShell::Bash => clap_complete::Shell::Bash,
+        CompletionShell::Zsh => clap_complete::Shell::Zsh,
+        CompletionShell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), if plugin { PLUGIN } else { "forgebind" }, &mut script);
+    script
 }
 
 /// Flags of `forgebind check`.

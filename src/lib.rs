@@ -15,3 +15,4 @@ pub(crate) mod receiver;
 pub mod run;
 pub(crate) mod telemetry;
 pub(crate) mod text;
+pub mod trace;

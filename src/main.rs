@@ -3,17 +3,24 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use forgebind::check::{self, CheckSettings};
 use forgebind::cli::{self, CheckArguments, Cli, Command, OutputFormat};
 use forgebind::config::{Config, UninstallConfig};
 use forgebind::run::{self, Role};
+use forgebind::trace;
 
 /// Exit code for unusable input, the same as clap's for invalid arguments.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let plugin = std::env::args_os().next().is_some_and(|program| cli::is_plugin(&program));
+    let parsed = Cli::from_arg_matches(&cli::command(plugin).get_matches());
+    let result = match parsed.unwrap_or_else(|error| error.exit()).command {
+        Command::Why(arguments) => return trace_and_tell(async |style| trace::why(arguments, style).await),
+        Command::Deliveries(arguments) => return trace_and_tell(async |style| trace::deliveries(arguments, style).await),
+        Command::Redeliver(arguments) => return trace_and_tell(async |_| trace::redeliver(arguments).await),
+        Command::Completion(arguments) => print_all(&cli::completion(arguments.shell, plugin)),
         Command::Check(arguments) => return check_and_tell(arguments),
         Command::Controller(arguments) => serve(Role::Controller, arguments),
         Command::Receiver(arguments) => serve(Role::Receiver, arguments),
@@ -59,7 +66,7 @@ fn check_manifests(arguments: CheckArguments) -> Result<bool, Box<dyn std::error
     let output = settings.output;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(check::run(settings, &mut std::io::stdin()))?;
-    let mut out = std::io::stdout();
+    let out = std::io::stdout();
     let text = match output {
         OutputFormat::Json => result.to_json(),
         OutputFormat::Table => {
@@ -68,10 +75,37 @@ fn check_manifests(arguments: CheckArguments) -> Result<bool, Box<dyn std::error
             check::table(&result, check::Style { colours, width })
         }
     };
-    // A reader that closes the pipe early, such as head, is not a failure.
-    match out.write_all(text.as_bytes()) {
+    print_all(text.as_bytes())?;
+    Ok(result.ok)
+}
+
+/// Runs a command that reads what became of deliveries, and prints its answer.
+fn trace_and_tell<F>(command: F) -> ExitCode
+where
+    F: AsyncFnOnce(trace::Style) -> Result<trace::Answer, trace::TraceError>,
+{
+    let style = trace::Style { colours: std::io::stdout().is_terminal() && !cli::colours_are_unwelcome() };
+    let run = || -> Result<bool, Box<dyn std::error::Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answer = runtime.block_on(command(style))?;
+        print_all(answer.text.as_bytes())?;
+        Ok(answer.ok)
+    };
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("forgebind: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+/// Prints to standard output. A reader that closes the pipe early, such as head, is not a failure.
+fn print_all(text: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    match std::io::stdout().write_all(text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(result.ok),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Loads the client configuration for the cluster.
 
 use kube::Config;
-use kube::config::{InferConfigError, Kubeconfig};
+use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 /// Loads the configuration from `KUBECONFIG` or from the pod's service account.
 ///
@@ -18,9 +18,37 @@ pub async fn infer() -> Result<Config, InferConfigError> {
     Ok(config)
 }
 
+/// Loads the configuration of a context of `KUBECONFIG`; without one, as [`infer`].
+///
+/// # Errors
+/// There is neither a kubeconfig nor a service account, the context does not exist, or the configuration is inconsistent.
+pub async fn of_context(context: Option<&str>) -> Result<Config, ConfigError> {
+    let Some(context) = context else { return Ok(infer().await?) };
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+    let mut config = Config::from_kubeconfig(&options).await?;
+    if config.proxy_url.is_some() && Kubeconfig::read().ok().is_none_or(|kubeconfig| proxy_of(&kubeconfig, context).is_none()) {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither a kubeconfig nor a service account can be used.
+    #[error(transparent)]
+    Infer(#[from] InferConfigError),
+    /// The context cannot be used.
+    #[error(transparent)]
+    Context(#[from] KubeconfigError),
+}
+
 /// The proxy of the current context's cluster.
 fn named_proxy(kubeconfig: &Kubeconfig) -> Option<&str> {
-    let present = kubeconfig.current_context.as_deref()?;
+    proxy_of(kubeconfig, kubeconfig.current_context.as_deref()?)
+}
+
+fn proxy_of<'a>(kubeconfig: &'a Kubeconfig, present: &str) -> Option<&'a str> {
     let context = kubeconfig.contexts.iter().find(|context| context.name == present)?.context.as_ref()?;
     let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()?;
     cluster.proxy_url.as_deref().filter(|url| !url.is_empty())

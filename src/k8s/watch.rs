@@ -100,8 +100,8 @@ fn config() -> watcher::Config {
 }
 
 /// Watches objects of one of our kinds until the future is dropped. An object that cannot be parsed is reported, and the watch
-/// continues.
-pub async fn objects<K>(client: Client, scope: Scope, writer: Writer<K>, listeners: Vec<Listener<K>>)
+/// continues. `trim` removes what nobody reads from the cache.
+pub async fn objects<K>(client: Client, scope: Scope, writer: Writer<K>, listeners: Vec<Listener<K>>, trim: fn(&mut K))
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -110,9 +110,8 @@ where
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        let events = watch(guarded, config())
-            .backoff(backoff())
-            .map(|event| event.map(|event| map_event(event, |guard| guard.0.map(strip).map_err(Box::new))));
+        let read = move |guard: DeserializeGuard<K>| guard.0.map(|object| trimmed(strip(object), trim)).map_err(Box::new);
+        let events = watch(guarded, config()).backoff(backoff()).map(move |event| event.map(|event| map_event(event, read)));
         events.boxed()
     });
     merge(K::kind(&()).into_owned(), streams.collect(), Some(writer), listeners).await;
@@ -262,6 +261,11 @@ fn map_event<A, B>(event: Event<A>, mut map: impl FnMut(A) -> B) -> Event<B> {
 fn strip<K: Resource>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+    object
+}
+
+fn trimmed<K>(mut object: K, trim: fn(&mut K)) -> K {
+    trim(&mut object);
     object
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::deliveries::{REASONS, RecentReport, TurnedAway};
 use crate::api::v1alpha1::EventKind;
 pub use crate::api::v1alpha1::binding::SinkState;
 use crate::protocol::sink_target::NotServed;
@@ -18,6 +19,9 @@ pub const DEPARTED: &str = "the repository moved to a path for which the connect
 pub struct Evidence {
     /// One entry for each binding with activity since the receiver started.
     pub bindings: BTreeMap<String, BindingEvidence>,
+    /// The last deliveries of some bindings whose list changed.
+    #[serde(default)]
+    pub recent: RecentReport,
 }
 
 /// The report of one receiver about one binding.
@@ -36,6 +40,9 @@ pub struct BindingEvidence {
     /// Refused deliveries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusals: Option<Refusals>,
+    /// Deliveries that were turned away, whether or not the sender is at fault, by reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turned_away: Vec<TurnedAway>,
     /// Pending events that were dropped because the outbox needed their room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Dropped>,
@@ -123,8 +130,9 @@ pub struct Collected {
 /// Collects evidence from every receiver in turn.
 #[async_trait]
 pub trait EvidenceSource: Send + Sync {
-    /// Returns the evidence of each receiver that answers. A receiver that does not answer is counted and logged.
-    async fn collect(&self) -> Collected;
+    /// Returns the evidence of each receiver that answers, with the changed lists of deliveries of at most `room` bindings. A
+    /// receiver that does not answer is counted and logged.
+    async fn collect(&self, room: usize) -> Collected;
 }
 
 /// Maximum number of secret versions in the report about one binding: more than the current one and the eight previous ones that
@@ -138,7 +146,8 @@ const TEXT_LENGTH: usize = 400;
 impl Evidence {
     /// Truncates everything that is longer than a receiver has reason to report.
     #[must_use]
-    pub fn bounded(mut self) -> Self {
+    pub fn bounded(mut self, room: usize) -> Self {
+        self.recent = self.recent.bounded(room);
         for evidence in self.bindings.values_mut() {
             while evidence.secret_versions.len() > SECRET_VERSIONS {
                 evidence.secret_versions.pop_first();
@@ -146,6 +155,8 @@ impl Evidence {
             while evidence.sinks.len() > SINKS {
                 evidence.sinks.pop_last();
             }
+            evidence.turned_away.truncate(REASONS);
+            evidence.turned_away = std::mem::take(&mut evidence.turned_away).into_iter().map(TurnedAway::bounded).collect();
             let texts = evidence.sinks.values_mut().flat_map(|sink| {
                 let not_served = sink.not_served.as_mut().map(|refusal| &mut refusal.message);
                 sink.last_error.as_mut().into_iter().chain(not_served)
@@ -190,6 +201,17 @@ impl BindingEvidence {
             }
             (mine, theirs) => mine.or(theirs),
         };
+        for theirs in other.turned_away {
+            let same = |mine: &&mut TurnedAway| (mine.outcome, &mine.reason) == (theirs.outcome, &theirs.reason);
+            match self.turned_away.iter_mut().find(same) {
+                Some(mine) => {
+                    mine.count = mine.count.saturating_add(theirs.count);
+                    mine.last = mine.last.max(theirs.last);
+                }
+                None => self.turned_away.push(theirs),
+            }
+        }
+        self.turned_away.sort_by(|one, other| (one.outcome, &one.reason).cmp(&(other.outcome, &other.reason)));
         self.dropped = match (self.dropped.take(), other.dropped) {
             (Some(mine), Some(theirs)) => {
                 Some(Dropped { count: mine.count.saturating_add(theirs.count), last: mine.last.max(theirs.last) })
@@ -239,7 +261,7 @@ mod tests {
             refusals: Some(Refusals { count: 1, last: Timestamp::UNIX_EPOCH, reason: long }),
             ..BindingEvidence::default()
         };
-        let bounded = Evidence { bindings: [("uid".to_owned(), seen)].into() }.bounded();
+        let bounded = Evidence { bindings: [("uid".to_owned(), seen)].into(), recent: RecentReport::default() }.bounded(0);
         assert!(serde_json::to_vec(&bounded).unwrap().len() < 64 * 1024);
         let seen = &bounded.bindings["uid"];
         assert_eq!((seen.secret_versions.len(), seen.sinks.len()), (SECRET_VERSIONS, SINKS));

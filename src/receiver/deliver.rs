@@ -8,10 +8,12 @@ use super::dedupe::{Begin, Dedupe, DeliveryResult, Identity};
 use super::envelope::Envelope;
 use super::evidence::{Arrival, EvidenceStore};
 use super::metrics::Metrics;
+use super::recent::{self, DeliveryKey};
 use super::route::RepositoryMatch;
 use super::sinks::{Arrived, Dispatcher, Part};
 use super::verify::VerifiedDelivery;
 use crate::api::v1alpha1::EventKind;
+use crate::api::v1alpha1::deliveries::{DeliveryOutcome, RecentDelivery, SinkAnswer, SinkAnswerState};
 use crate::protocol::evidence::DEPARTED;
 use crate::providers::webhook::{Content, Event};
 use crate::text::sanitize::is_hidden;
@@ -89,7 +91,10 @@ impl Delivering {
                 (String::new(), Vec::new(), String::new())
             }
         };
-        let outcome = self.conclude(verified, &id, &events).await;
+        let at = verified.at;
+        let seen = verified.content.as_ref().ok().map(|content| recent::arrived(at, &id, &content.events));
+        let outcome = self.conclude(verified, &id, &events, seen.as_ref()).await;
+        self.remember(DeliveryKey { uid: &route_config.uid, at, id: &id }, seen, outcome);
         self.metrics.delivery(kind, outcome.label());
         tracing::info!(
             namespace = route_config.namespace,
@@ -103,7 +108,39 @@ impl Delivering {
         outcome
     }
 
-    async fn conclude(&self, verified: VerifiedDelivery, id: &str, events: &[EventKind]) -> Outcome {
+    /// Remembers what became of a delivery. One that is being sent is remembered already.
+    fn remember(&self, key: DeliveryKey<'_>, seen: Option<RecentDelivery>, outcome: Outcome) {
+        // A delivery about another repository may name what the readers of this binding must not see.
+        let (outcome, reason) = match outcome {
+            Outcome::Foreign => (DeliveryOutcome::ForeignRepository, "it is about another repository"),
+            Outcome::Unreadable => (DeliveryOutcome::Unreadable, "its content is not what the provider documents"),
+            Outcome::Undecided => (DeliveryOutcome::Undecided, "its repository is not known yet"),
+            Outcome::Accepted | Outcome::Pending => (DeliveryOutcome::Accepted, ""),
+            Outcome::Duplicate => (DeliveryOutcome::Duplicate, ""),
+            Outcome::Ping => (DeliveryOutcome::Ping, ""),
+            Outcome::Unwanted => (DeliveryOutcome::Unwanted, ""),
+            Outcome::Overloaded => (DeliveryOutcome::Overloaded, ""),
+        };
+        let recent = self.evidence.recent();
+        match seen {
+            Some(seen) if !outcome.is_turned_away() => {
+                // What is or was being sent has its outcome from the answers of its sinks.
+                let is_known = if outcome == DeliveryOutcome::Accepted { recent.knows(key) } else { recent.conclude(key, outcome) };
+                if !is_known {
+                    recent.remember(key, RecentDelivery { outcome, ..seen });
+                }
+            }
+            _ => self.evidence.turned_away(key.uid, key.at, outcome, reason),
+        }
+    }
+
+    async fn conclude(
+        &self,
+        verified: VerifiedDelivery,
+        id: &str,
+        events: &[EventKind],
+        seen: Option<&RecentDelivery>,
+    ) -> Outcome {
         let VerifiedDelivery { route, secret_version, content, payload, at, reservation, .. } = verified;
         let Ok(content) = content else { return Outcome::Unreadable };
         match route.owns(&content) {
@@ -143,6 +180,10 @@ impl Delivering {
         };
         let number = claim.entry().number();
         let parts = parts(route_config, &content);
+        if let Some(seen) = seen.filter(|_| !route_config.sinks.is_empty()) {
+            let sinks = answers(route_config, &parts);
+            self.evidence.recent().remember(DeliveryKey { uid: &route_config.uid, at, id }, RecentDelivery { sinks, ..seen.clone() });
+        }
         if parts.is_empty() {
             self.evidence.settled(&route_config.uid, number, at);
             claim.finish(DeliveryResult::Unwanted);
@@ -181,6 +222,17 @@ fn parts(route_config: &super::route::RouteConfig, content: &Content) -> Vec<Par
         part(&sink.name, selected.collect(), content.events.len())
     });
     parts.filter(|part| !part.events.is_empty()).collect()
+}
+
+/// What the sinks make of a delivery, before anything is sent.
+fn answers(route_config: &super::route::RouteConfig, parts: &[Part]) -> Vec<SinkAnswer> {
+    let state = |sink: &super::route::Sink| match &sink.target {
+        Err(_) => SinkAnswerState::NotServed,
+        Ok(_) if parts.iter().any(|part| part.sink == sink.name) => SinkAnswerState::Pending,
+        Ok(_) => SinkAnswerState::Unwanted,
+    };
+    let answer = |sink: &super::route::Sink| SinkAnswer { name: sink.name.clone(), state: state(sink), time: None, error: None };
+    route_config.sinks.iter().map(answer).collect()
 }
 
 /// The events of a delivery for one sink, which selects these of all events. If they are too many, the last one says how many

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
+use super::recent::Recent;
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
+use crate::api::v1alpha1::deliveries::DeliveryOutcome;
+use crate::protocol::deliveries::{RecentQuery, RecentReport, TurnedAway};
 use crate::protocol::evidence::{
-    BindingEvidence, Collected, Delivery, Dropped, Evidence, EvidenceSource, Refusals, SECRET_VERSIONS, SinkEvidence, SinkState,
+    BindingEvidence, Delivery, Dropped, Evidence, Refusals, SECRET_VERSIONS, SinkEvidence, SinkState,
 };
 
 /// How long a delivery that was neither accepted nor pending holds back `accepted_until`.
@@ -25,6 +27,7 @@ const OUTSTANDING: usize = 20_000;
 pub struct EvidenceStore {
     routes: Routes,
     records: Arc<Mutex<HashMap<String, Record>>>,
+    recent: Recent,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +59,21 @@ pub(super) struct Arrival<'a> {
 
 impl EvidenceStore {
     pub(super) fn new(routes: Routes) -> Self {
-        Self { routes, records: Arc::default() }
+        Self { routes, records: Arc::default(), recent: Recent::new() }
+    }
+
+    /// The last deliveries.
+    pub(super) const fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// The evidence about the bindings that still exist, with the lists of deliveries that changed.
+    #[must_use]
+    pub fn report(&self, query: &RecentQuery) -> Evidence {
+        let now = self.routes.clock().now();
+        let unsure = self.routes.may_be_incomplete(now);
+        self.recent.keep(now, |uid| unsure || self.routes.knows(uid));
+        Evidence { recent: self.recent.report(query), ..self.snapshot() }
     }
 
     /// The evidence about the bindings that still exist.
@@ -80,7 +97,7 @@ impl EvidenceStore {
             sink.last_error = Some(refusal.message.clone());
             sink.not_served = Some(refusal);
         }
-        Evidence { bindings }
+        Evidence { bindings, recent: RecentReport::default() }
     }
 
     pub(super) fn arrived(&self, uid: &str, arrival: &Arrival<'_>) {
@@ -106,6 +123,17 @@ impl EvidenceStore {
         self.with(uid, |record| {
             let count = record.seen.refusals.as_ref().map_or(0, |refusals| refusals.count).saturating_add(1);
             record.seen.refusals = Some(Refusals { count, last: at, reason: reason.to_owned() });
+        });
+    }
+
+    /// Counts a delivery of which nothing is remembered. `reason` is one of a fixed set of texts.
+    pub(super) fn turned_away(&self, uid: &str, at: Timestamp, outcome: DeliveryOutcome, reason: &'static str) {
+        self.with(uid, |record| {
+            let same = |known: &&mut TurnedAway| known.outcome == outcome && known.reason == reason;
+            match record.seen.turned_away.iter_mut().find(same) {
+                Some(known) => (known.count, known.last) = (known.count.saturating_add(1), at),
+                None => record.seen.turned_away.push(TurnedAway { outcome, reason: reason.to_owned(), count: 1, last: at }),
+            }
         });
     }
 
@@ -233,13 +261,6 @@ impl EvidenceStore {
     #[cfg(test)]
     pub(super) fn records(&self) -> usize {
         self.records.lock().len()
-    }
-}
-
-#[async_trait]
-impl EvidenceSource for EvidenceStore {
-    async fn collect(&self) -> Collected {
-        Collected { evidence: vec![self.snapshot()], silent: 0 }
     }
 }
 

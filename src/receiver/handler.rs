@@ -20,6 +20,7 @@ use super::metrics::Metrics;
 use super::refusal::Refusal;
 use super::strangers::Strangers;
 use super::verify::{Refused, VerifiedDelivery, Verifier};
+use crate::api::v1alpha1::deliveries::DeliveryOutcome;
 
 /// `Retry-After` of a 503 answer, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
@@ -89,9 +90,12 @@ impl Handler {
             (Some(route), _) => {
                 let route_config = &route.config;
                 tracing::warn!(namespace = route_config.namespace, name = route_config.name, reason, "delivery refused");
+                let now = self.0.verifier.routes.clock().now();
                 if let Some(fault) = refused.refusal.fault() {
-                    let now = self.0.verifier.routes.clock().now();
                     self.0.evidence.refused(&route_config.uid, now, fault);
+                }
+                if let Some(shown) = refused.refusal.shown() {
+                    self.0.evidence.turned_away(&route_config.uid, now, DeliveryOutcome::Refused, shown);
                 }
             }
             (None, Some(path)) => self.0.strangers.tell(path, reason),

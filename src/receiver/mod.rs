@@ -33,6 +33,7 @@ mod io_timeout;
 mod metrics;
 mod outbox;
 mod peers;
+mod recent;
 mod refusal;
 mod route;
 mod routes;

@@ -107,6 +107,27 @@ impl Refusal {
         }
     }
 
+    /// Why a delivery was turned away, for the list of deliveries of its binding; `None` if it was answered with success or has no
+    /// binding. Only [`Self::fault`] says that the sender or its configuration is at fault: the rest is sent again by providers
+    /// that do so.
+    pub(super) const fn shown(self) -> Option<&'static str> {
+        if let Some(fault) = self.fault() {
+            return Some(fault);
+        }
+        match self {
+            Self::SecretRecentlyRotated => Some("wrong signature shortly after a change of the secret"),
+            Self::ConnectionUnknown => Some("the receiver does not know the connection yet"),
+            Self::SecretUnknown => Some("the receiver does not know this version of the secret yet"),
+            Self::Stale => Some("the receiver has lost its watch of the API server"),
+            Self::RateLimited => Some("too many requests with a wrong signature"),
+            Self::Overloaded => Some("the receiver has no room for the body"),
+            Self::SlowBody => Some("the body arrived too slowly"),
+            Self::BrokenBody => Some("the body broke off"),
+            Self::Panic => Some("internal error"),
+            _ => None,
+        }
+    }
+
     /// The message for users if the sender or its configuration is at fault. It becomes part of the binding's evidence.
     pub(super) const fn fault(self) -> Option<&'static str> {
         match self {

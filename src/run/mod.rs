@@ -17,6 +17,7 @@ use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -34,6 +35,7 @@ use crate::controllers::runtime::writes::WriteTracker;
 use crate::controllers::view::{ClusterObjects, ProviderClients};
 use crate::controllers::{self, Context, Keys, Sessions, Settings, Triggers, View};
 use crate::network::NetworkPolicy;
+use crate::protocol::deliveries::RecentQuery;
 use crate::protocol::evidence::{Collected, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
@@ -195,7 +197,7 @@ async fn start_receiver(
     app.refresh.push(Box::new(receiver.refresh()));
     app.ready.push(("outbox", Box::new(receiver.outbox_check())));
     let (store, intake) = (evidence.clone(), receiver.intake());
-    app.evidence = Some(EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
+    app.evidence = Some(EvidenceEndpoint { report: Box::new(move |query| store.report(query)), token: keys.receiver.evidence_token() });
     let accept = move |request| {
         let intake = intake.clone();
         async move { intake.accept(request).await.map(axum::body::Body::new) }.boxed()
@@ -337,7 +339,7 @@ fn evidence_source(
     app: &mut App,
 ) -> Arc<dyn EvidenceSource> {
     if let Some(store) = evidence {
-        return Arc::new(InProcess(store));
+        return Arc::new(InProcess { store, cursor: Mutex::default() });
     }
     match &config.receivers {
         Receivers::Urls(urls) => Arc::new(receivers::Remote::at(urls.clone(), key)),
@@ -349,12 +351,19 @@ fn evidence_source(
     }
 }
 
-struct InProcess(EvidenceStore);
+struct InProcess {
+    store: EvidenceStore,
+    /// The cursor of the last report.
+    cursor: Mutex<Option<String>>,
+}
 
 #[async_trait::async_trait]
 impl EvidenceSource for InProcess {
-    async fn collect(&self) -> Collected {
-        Collected { evidence: vec![self.0.snapshot()], silent: 0 }
+    async fn collect(&self, room: usize) -> Collected {
+        let after = self.cursor.lock().clone();
+        let evidence = self.store.report(&RecentQuery { room, after });
+        *self.cursor.lock() = Some(evidence.recent.cursor.clone());
+        Collected { evidence: vec![evidence], silent: 0 }
     }
 }
 

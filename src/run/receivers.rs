@@ -1,5 +1,6 @@
 //! Finds standalone receivers, and reads evidence from them over their admin ports.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures::{StreamExt as _, future, stream};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 use url::Url;
@@ -31,6 +33,8 @@ pub(super) struct Remote {
     discovery: Discovery,
     token: SecretString,
     http: Option<reqwest::Client>,
+    /// The cursor of the last report of each receiver.
+    cursors: Mutex<HashMap<Url, String>>,
 }
 
 /// Where receivers are found.
@@ -78,17 +82,21 @@ impl Remote {
     fn new(discovery: Discovery, key: &ReceiverKey) -> Self {
         // Receivers are our own and in the cluster: no proxy, no redirects.
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT).build();
-        Self { discovery, token: key.evidence_token(), http: http.ok() }
+        Self { discovery, token: key.evidence_token(), http: http.ok(), cursors: Mutex::default() }
     }
 
-    async fn ask(&self, http: &reqwest::Client, base: Url) -> Option<Evidence> {
-        let url = base.join("evidence").ok()?;
+    async fn ask(&self, http: &reqwest::Client, base: Url, room: usize) -> Option<Evidence> {
+        let mut url = base.join("evidence").ok()?;
+        let after = self.cursors.lock().get(&base).cloned();
+        url.query_pairs_mut().append_pair("room", &room.to_string()).extend_pairs(after.map(|after| ("after", after)));
         let answer = http.get(url).bearer_auth(self.token.expose_secret()).send().await.and_then(reqwest::Response::error_for_status);
         let evidence = match answer {
-            Ok(answer) => read(answer).await,
+            Ok(answer) => read(answer, room).await,
             Err(error) => Err(Unread::Http(error.without_url())),
         };
-        evidence.map_err(|error| warn!(receiver = %base, %error, "cannot read the evidence of a receiver")).ok()
+        let evidence = evidence.map_err(|error| warn!(receiver = %base, %error, "cannot read the evidence of a receiver")).ok()?;
+        self.cursors.lock().insert(base, evidence.recent.cursor.clone());
+        Some(evidence)
     }
 }
 
@@ -104,7 +112,7 @@ enum Unread {
 }
 
 /// Reads an answer of bounded length. A receiver is exposed to the internet, so its answer is not trusted to be short.
-async fn read(mut answer: reqwest::Response) -> Result<Evidence, Unread> {
+async fn read(mut answer: reqwest::Response, room: usize) -> Result<Evidence, Unread> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| Unread::Http(error.without_url()))? {
         if body.len().saturating_add(chunk.len()) > LONGEST_ANSWER {
@@ -112,7 +120,7 @@ async fn read(mut answer: reqwest::Response) -> Result<Evidence, Unread> {
         }
         body.extend_from_slice(&chunk);
     }
-    json::read::<Evidence>(&body).map(Evidence::bounded).map_err(Unread::Malformed)
+    json::read::<Evidence>(&body).map(|evidence| evidence.bounded(room)).map_err(Unread::Malformed)
 }
 
 fn addresses(slice: &EndpointSlice, fits: impl Fn(&Endpoint) -> bool) -> Vec<Url> {
@@ -125,12 +133,14 @@ fn addresses(slice: &EndpointSlice, fits: impl Fn(&Endpoint) -> bool) -> Vec<Url
 
 #[async_trait]
 impl EvidenceSource for Remote {
-    async fn collect(&self) -> Collected {
+    async fn collect(&self, room: usize) -> Collected {
         // An endpoint that is not ready may still have evidence.
         let urls = self.discovery.urls(|_| true);
         let asked = urls.len();
+        self.cursors.lock().retain(|known, _| urls.contains(known));
+        let room = room / asked.max(1);
         let Some(http) = &self.http else { return Collected { evidence: Vec::new(), silent: asked } };
-        let answers = stream::iter(urls).map(|url| self.ask(http, url)).buffered(AT_ONCE);
+        let answers = stream::iter(urls).map(|url| self.ask(http, url, room)).buffered(AT_ONCE);
         let evidence: Vec<Evidence> = answers.filter_map(future::ready).collect().await;
         Collected { silent: asked.saturating_sub(evidence.len()), evidence }
     }
@@ -168,7 +178,7 @@ mod tests {
     }
 
     async fn collected(urls: Vec<Url>) -> Collected {
-        Remote::at(urls, &InstallKey::new(&[7; 32]).unwrap().receiver()).collect().await
+        Remote::at(urls, &InstallKey::new(&[7; 32]).unwrap().receiver()).collect(100).await
     }
 
     #[tokio::test]
@@ -184,7 +194,7 @@ mod tests {
     async fn the_error_for_an_invalid_answer_does_not_quote_it() {
         let url = receiver("{\"bindings\": \"canary", "", 0, "").await;
         let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
-        let error = read(answer).await.unwrap_err().to_string();
+        let error = read(answer, 1).await.unwrap_err().to_string();
         assert!(error.contains("not what a receiver tells") && !error.contains("canary"), "{error}");
     }
 }

@@ -243,13 +243,22 @@ impl Watched {
         app.ready.push(("connections", filled(&mut connections.2)));
         app.ready.push(("bindings", filled(&mut bindings.2)));
         let client = || client.clone();
-        app.spawn("the watch of connections", watch::objects(client(), scopes.objects.clone(), connections.1, connections.2));
-        app.spawn("the watch of bindings", watch::objects(client(), scopes.objects.clone(), bindings.1, bindings.2));
+        app.spawn("the watch of connections", watch::objects(client(), scopes.objects.clone(), connections.1, connections.2, |_| {}));
+        let of_bindings = watch::objects(client(), scopes.objects.clone(), bindings.1, bindings.2, without_deliveries);
+        app.spawn("the watch of bindings", of_bindings);
         if reconciles {
             app.spawn("the watch of namespaces", watch::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
             app.spawn("the watch of Secrets", watch::namespaced_metadata::<Secret>(client(), scopes.references.clone(), secrets));
             app.spawn("the watch of ConfigMaps", watch::namespaced_metadata::<ConfigMap>(client(), scopes.references.clone(), config_maps));
         }
+    }
+}
+
+/// The last deliveries of 10,000 bindings take more memory than everything else of them, and are read from the API server when they
+/// are merged.
+fn without_deliveries(binding: &mut RepoBinding) {
+    if let Some(status) = &mut binding.status {
+        status.recent_deliveries = Vec::new();
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::network::listen;
+use crate::protocol::deliveries::RecentQuery;
 use crate::protocol::evidence::Evidence;
 
 /// A named health check. The error says what is wrong and is safe to show.
@@ -30,7 +31,7 @@ pub type Refresh = Box<dyn Fn() + Send + Sync>;
 /// The evidence of a receiver, and the token required to read it.
 pub struct EvidenceEndpoint {
     /// Creates the current evidence.
-    pub snapshot: Box<dyn Fn() -> Evidence + Send + Sync>,
+    pub report: Box<dyn Fn(&RecentQuery) -> Evidence + Send + Sync>,
     /// The required bearer token.
     pub token: SecretString,
 }
@@ -113,10 +114,10 @@ async fn metrics(State((admin, scrape)): State<(Arc<Admin>, Arc<Mutex<()>>)>) ->
     }
 }
 
-async fn evidence(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+async fn evidence(State(admin): State<Arc<Admin>>, Query(query): Query<RecentQuery>, headers: HeaderMap) -> Response {
     let Some(endpoint) = &admin.evidence else { return StatusCode::NOT_FOUND.into_response() };
     if shows(&headers, &endpoint.token) {
-        return Json((endpoint.snapshot)()).into_response();
+        return Json((endpoint.report)(&query)).into_response();
     }
     StatusCode::UNAUTHORIZED.into_response()
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::{Address, GitProviderConnection};
+use super::deliveries::RecentDelivery;
 use super::shared::{CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, ManagementPolicy, is_false};
 
 /// In `status.webhook.previousSecrets`: every derived version before the present one. Written when hooks are found although
@@ -32,7 +33,7 @@ pub const ANY_EARLIER_VERSION: &str = "*";
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Repository", type_ = "string", json_path = ".spec.repository"),
     printcolumn(name = "Connection", type_ = "string", json_path = ".spec.connectionRef.name"),
-    printcolumn(name = "Last Delivery", type_ = "date", json_path = ".status.webhook.lastDelivery.at"),
+    printcolumn(name = "Last Delivery", type_ = "date", json_path = ".status.recentDeliveries[0].time"),
     printcolumn(name = "Hook", type_ = "string", json_path = ".status.webhook.hooks[*].id", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -347,6 +348,13 @@ pub struct RepoBindingStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sinks: Vec<SinkStatus>,
+    /// Last deliveries, newest first, at most 10: when they arrived, what they were about, and what became of them. Those that
+    /// were turned away for the same reason are one entry with a count, and at most 3 entries are such. Updated at most once a
+    /// minute. Everyone who can read this object can read the names of branches and tags in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub recent_deliveries: Vec<RecentDelivery>,
     /// Time up to which every sink has accepted every delivery. Updated at most once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<Time>,
@@ -449,9 +457,6 @@ pub struct WebhookStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
     pub previous_secrets: Vec<PreviousSecret>,
-    /// Last verified delivery. Written for the first one and then at most once an hour.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_delivery: Option<LastDelivery>,
     /// Other locations with webhooks, at most 8: those used before a move that are not yet confirmed to be gone, and those
     /// where a webhook is about to be created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -521,19 +526,6 @@ pub struct PreviousSecret {
     /// Time until which the secret is accepted. Absent while a webhook may still use the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
-}
-
-/// Last verified delivery.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct LastDelivery {
-    /// Time at which the delivery arrived.
-    pub at: Time,
-    /// Event that the delivery reported. Absent for a ping, with which a provider tests a new webhook.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "EventKind")]
-    pub event: Option<EventKind>,
-    /// Id of the delivery at the provider.
-    pub id: String,
 }
 
 /// Change that Forgebind would make at the provider.

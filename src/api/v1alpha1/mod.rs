@@ -4,6 +4,7 @@ pub mod binding;
 mod binding_methods;
 pub mod condition;
 pub mod connection;
+pub mod deliveries;
 pub mod rules;
 pub mod shared;
 
@@ -16,8 +17,10 @@ pub use shared::*;
 pub const GROUP: &str = "forgebind.dev";
 /// The finalizer that keeps an object until everything that was created for it at a provider is removed.
 pub const FINALIZER: &str = "forgebind.dev/cleanup";
-/// The field manager of all server-side applies.
+/// The field manager of all server-side applies but one.
 pub const FIELD_MANAGER: &str = "forgebind";
+/// The field manager of `status.recentDeliveries`, which is written apart from the rest of the status.
+pub const DELIVERIES_FIELD_MANAGER: &str = "forgebind-deliveries";
 /// Annotation: any new value requests one reconciliation now.
 pub const RECONCILE_REQUESTED_AT: &str = "forgebind.dev/reconcile-requested-at";
 /// Annotation: any new value requests one rotation of the webhook secret; on a connection, of all its bindings.

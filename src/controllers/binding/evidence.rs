@@ -1,34 +1,64 @@
-//! Polls receivers for delivery evidence and requeues bindings whose evidence changed.
+//! Polls receivers for delivery evidence, requeues bindings whose evidence changed, and writes the lists of their last deliveries.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use kube::api::ListParams;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tracing::warn;
 
-use crate::controllers::Context;
-use crate::controllers::metrics::Receivers;
+use super::recent::{self, Inbox};
+use crate::api::v1alpha1::RepoBinding;
+use crate::api::v1alpha1::deliveries::RecentDelivery;
+use crate::controllers::metrics::{Kind, Receivers};
+use crate::controllers::runtime::status;
+use crate::controllers::{Context, Error, foreign_owner_message};
 use crate::protocol::evidence::{BindingEvidence, Collected, EvidenceSource};
 
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum time between two writes of lists, of all bindings together.
+const BETWEEN_WRITES: Duration = Duration::from_millis(100);
 
-/// Polls receivers periodically and requeues bindings whose evidence changed. Never returns.
+/// Polls receivers periodically. Never returns.
 pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
+    let (inbox, filled) = (Mutex::new(Inbox::default()), Notify::new());
+    tokio::join!(poll(context, source, &inbox, &filled), write(context, &inbox, &filled));
+}
+
+async fn poll(context: &Context, source: &dyn EvidenceSource, inbox: &Mutex<Inbox>, filled: &Notify) {
     loop {
         let mut seen: HashMap<String, BindingEvidence> = HashMap::new();
-        let Collected { evidence, silent } = source.collect().await;
+        let room = inbox.lock().room();
+        let Collected { evidence, silent } = source.collect(room).await;
         for (state, count) in [("answering", evidence.len()), ("silent", silent)] {
             context.metrics.receivers.get_or_create(&Receivers { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let answered = evidence.len();
+        let now = context.view.clock.now();
         for evidence in evidence {
             for (uid, of_binding) in evidence.bindings {
                 seen.entry(uid).or_default().merge(of_binding);
+            }
+            let mut inbox = inbox.lock();
+            for (uid, list) in evidence.recent.bindings {
+                inbox.add(&uid, list, now);
             }
         }
         let present: HashSet<String> = context.view.bindings.state().iter().filter_map(|binding| binding.uid()).collect();
         if silent == 0 && answered > 0 {
             context.view.memory.serve_again(&mut seen);
         }
+        {
+            let mut inbox = inbox.lock();
+            for (uid, evidence) in &seen {
+                inbox.count(uid, &evidence.turned_away, now);
+            }
+            inbox.keep(&present);
+        }
+        filled.notify_one();
         let changed = context.view.memory.replace_evidence(seen, &present);
         forget_gone(context, present);
         if !changed.is_empty() {
@@ -38,6 +68,44 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
         }
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Writes the lists that wait. Never returns.
+async fn write(context: &Context, inbox: &Mutex<Inbox>, filled: &Notify) {
+    loop {
+        let next = inbox.lock().next(context.view.clock.now());
+        let Some((uid, reported)) = next else {
+            // A list that waits for the end of its pause is found at the next poll.
+            filled.notified().await;
+            continue;
+        };
+        if let Err(error) = write_list(context, &uid, &reported).await {
+            warn!(uid, %error, "the list of the last deliveries was not written; trying again");
+            inbox.lock().put_back(&uid, reported, context.view.clock.now());
+        }
+        tokio::time::sleep(BETWEEN_WRITES).await;
+    }
+}
+
+/// Writes the list of one binding, if it changed. The cache does not have the list, so it is read from the API server.
+async fn write_list(context: &Context, uid: &str, reported: &[RecentDelivery]) -> Result<(), Error> {
+    let Some(cached) = context.view.bindings.find(|binding| binding.uid().as_deref() == Some(uid)) else { return Ok(()) };
+    if cached.is_being_deleted() || foreign_owner_message(&*cached, &context.view.keys.fingerprint).is_some() {
+        return Ok(());
+    }
+    let name = ObjectRef::from_obj(&*cached);
+    let api: Api<RepoBinding> = Api::namespaced(context.client.clone(), name.namespace.as_deref().unwrap_or_default());
+    // The controller may list bindings, and needs no other right for this.
+    let found = api.list(&ListParams::default().fields(&format!("metadata.name={}", name.name))).await?.items;
+    let Some(object) = found.into_iter().find(|object| object.uid().as_deref() == Some(uid)) else { return Ok(()) };
+    let before = object.status.as_ref().map(|status| status.recent_deliveries.as_slice()).unwrap_or_default();
+    let turned_away = context.view.memory.get(uid).evidence.map(|evidence| evidence.turned_away).unwrap_or_default();
+    let list = recent::merged(before, reported, &turned_away);
+    if list != before {
+        status::put_deliveries(context, &object, &list).await?;
+        context.metrics.status_writes.get_or_create(&Kind { kind: "RepoBinding" }).inc();
+    }
+    Ok(())
 }
 
 /// Removes the memory of objects that no longer exist. The reconciliation that removes a finalizer does this at once; this covers

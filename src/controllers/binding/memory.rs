@@ -110,8 +110,13 @@ impl Memories {
         // Evidence of a binding that is not in the cache yet is dropped here; the receiver reports it again at the next poll.
         seen.retain(|uid, _| present.contains(uid));
         let mut known = self.0.lock();
-        let changed = |(uid, evidence): (String, BindingEvidence)| {
+        let changed = |(uid, mut evidence): (String, BindingEvidence)| {
             let memory = known.entry(uid.clone()).or_default();
+            // A receiver that was restarted no longer knows the last delivery, and an older refusal must not count as later.
+            let before = memory.evidence.as_ref().and_then(|before| before.last_delivery.as_ref());
+            if let Some(before) = before.filter(|before| evidence.last_delivery.as_ref().is_none_or(|last| last.at < before.at)) {
+                evidence.last_delivery = Some(before.clone());
+            }
             (memory.evidence.replace(evidence) != memory.evidence).then_some(uid)
         };
         seen.into_iter().filter_map(changed).collect()

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod ownership;
 pub mod plan;
 pub mod probe;
+pub mod recent;
 pub mod report;
 pub mod requested;
 pub mod schedule;

@@ -10,12 +10,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use crate::api::v1alpha1::{ConditionType, FIELD_MANAGER, Reason};
+use crate::api::v1alpha1::deliveries::RecentDelivery;
+use crate::api::v1alpha1::{ConditionType, DELIVERIES_FIELD_MANAGER, FIELD_MANAGER, Reason, RepoBinding};
 use crate::controllers::{Context, Error, Managed};
 use crate::k8s::conditions::{self, ConditionStatus, Conditions};
 
 /// Field manager of the one condition that is set on objects of another installation.
 const FOREIGN_FIELD_MANAGER: &str = "forgebind-foreign";
+
+/// The field with the list of the last deliveries.
+const DELIVERIES: &str = "recentDeliveries";
 
 /// A Kubernetes event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,16 +74,38 @@ where
     }
     let remark = remark_of_another(object, &context.view.keys.fingerprint);
     let wanted = canonical(with(json!(new), remark));
-    if object.status().map(|old| canonical(json!(old))).unwrap_or_default() == wanted {
+    if object.status().map(|old| canonical(parted(json!(old)).0)).unwrap_or_default() == wanted {
         return Ok(None);
     }
     let metadata = json!({"name": object.name_any(), "uid": object.uid(), "resourceVersion": object.resource_version()});
     let mut written = apply(context, object, FIELD_MANAGER, metadata, &json!(new)).await?;
-    if written.status().map(|status| canonical(json!(status))).unwrap_or_default() != wanted {
-        written = replace(context, &written, with(json!(new), remark)).await?;
+    let (rest, deliveries) = written.status().map(|status| parted(json!(status))).unwrap_or_default();
+    if canonical(rest) != wanted {
+        let mut whole = with(json!(new), remark);
+        if let (Some(fields), Some(deliveries)) = (whole.as_object_mut(), deliveries) {
+            fields.insert(DELIVERIES.to_owned(), deliveries);
+        }
+        written = replace(context, &written, whole).await?;
     }
     context.writes.note(&written);
     Ok(Some(written))
+}
+
+/// Writes the list of a binding's last deliveries, and nothing else of its status: the rest has another field manager.
+///
+/// # Errors
+/// The error of the API server.
+pub async fn put_deliveries(context: &Context, object: &RepoBinding, list: &[RecentDelivery]) -> Result<(), Error> {
+    let metadata = json!({"name": object.name_any(), "uid": object.uid()});
+    let written = apply(context, object, DELIVERIES_FIELD_MANAGER, metadata, &json!({DELIVERIES: list})).await?;
+    context.writes.note(&written);
+    Ok(())
+}
+
+/// A status without the list of the last deliveries, and that list.
+fn parted(mut status: Value) -> (Value, Option<Value>) {
+    let deliveries = status.as_object_mut().and_then(|fields| fields.remove(DELIVERIES));
+    (status, deliveries)
 }
 
 /// The one condition that another installation sets on an object that it does not own.
@@ -212,7 +238,6 @@ pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, me
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::RepoBinding;
 
     fn binding(installation: &Value, message: &str) -> RepoBinding {
         let stalled = json!({"type": "Stalled", "status": "True", "reason": "ManagedByAnotherInstallation", "message": message,
@@ -231,6 +256,13 @@ mod tests {
         assert!(says(&binding(&json!("0a0b0c0d"), "installation ffffffff leaves it alone")));
         assert!(!says(&binding(&json!("0a0b0c0d"), "installation 0a0b0c0d leaves it alone")));
         assert!(!says(&binding(&json!(null), "installation ffffffff leaves it alone")), "it was nobody's");
+    }
+
+    #[test]
+    fn the_list_of_deliveries_is_no_difference_to_the_rest_of_a_status() {
+        let (rest, deliveries) = parted(json!({"plan": [], "recentDeliveries": [1]}));
+        assert_eq!((rest, deliveries), (json!({"plan": []}), Some(json!([1]))));
+        assert_eq!(parted(json!({"plan": []})).1, None);
     }
 
     #[test]

@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::queue::EventKey;
+use crate::api::v1alpha1::deliveries::SinkAnswerState;
 use crate::receiver::bytes_in_flight::ByteReservation;
 use crate::receiver::dedupe::Entry;
 use crate::receiver::envelope::Envelope;
 use crate::receiver::outbox::{EventState, Record, Sequence, SinkPart};
+use crate::receiver::recent::DeliveryKey;
 
 /// A delivery and what became of it so far.
 pub(in crate::receiver) struct Delivery {
@@ -175,6 +177,11 @@ impl Delivery {
         self.attempts.load(Ordering::Acquire) > 0
     }
 
+    /// Identifies it among the last deliveries of its binding.
+    pub(super) fn recent_key(&self) -> DeliveryKey<'_> {
+        DeliveryKey { uid: &self.envelope.uid, at: self.envelope.at, id: &self.envelope.delivery }
+    }
+
     pub(super) fn body(&self) -> Body {
         self.lock().body.clone()
     }
@@ -251,6 +258,21 @@ impl Delivery {
         drop(progress);
         self.changed.send_replace(());
         GivenUp { open, dead_letters, was_stored }
+    }
+
+    /// What the list of the last deliveries says of each sink: of its events, the state that is farthest from accepted counts.
+    /// `given_up` is what became of events that nobody wants any more.
+    pub(super) fn answers(&self, given_up: SinkAnswerState) -> Vec<(&str, SinkAnswerState)> {
+        let progress = self.lock();
+        let state = |status: &Status| match status {
+            Status::Open(EventState::Parked { .. }) => (3, SinkAnswerState::Parked),
+            Status::Open(_) => (4, SinkAnswerState::Pending),
+            Status::DeadLetter(_) => (2, SinkAnswerState::DeadLetter),
+            Status::Discarded => (1, given_up),
+            Status::Accepted => (0, SinkAnswerState::Accepted),
+        };
+        let worst = |states: &Vec<Status>| states.iter().map(state).max().map_or(SinkAnswerState::Accepted, |(_, state)| state);
+        self.parts.iter().zip(&progress.states).map(|(part, states)| (part.sink.as_str(), worst(states))).collect()
     }
 
     /// Sets the state of an event. `None` if it was no longer open.

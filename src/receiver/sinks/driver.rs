@@ -274,6 +274,7 @@ impl Dispatcher {
                 }
             }
             Err(Failure::Sink(error) | Failure::Held(error)) => {
+                self.evidence.recent().failed(delivery.recent_key(), sink, &error.to_string());
                 if self.evidence.sink_failed(&delivery.envelope.uid, sink, self.routes.clock().now(), error.to_string()) {
                     tracing::warn!(namespace, name, sink, %error, "sink does not accept");
                 }
@@ -297,6 +298,7 @@ impl Dispatcher {
             }
         };
         let Some(noted) = delivery.note(sink, event, status.clone()) else { return };
+        self.remember(delivery);
         self.report(sink, delivery, &status, noted);
         self.settle(delivery, &status, event, noted);
     }
@@ -360,6 +362,7 @@ impl Dispatcher {
             if noted.stored.is_some() {
                 self.evidence.sink_pending(&delivery.envelope.uid, &key.1, -1);
             }
+            self.remember(delivery);
             self.settle(delivery, &Status::Discarded, event.event, noted);
         }
         if let Some((_, delivery)) = gone.first() {

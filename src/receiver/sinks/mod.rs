@@ -35,7 +35,9 @@ use super::envelope::Identity;
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
 use super::outbox::{EventState, KeepError, Outbox, Record, Sequence};
+use super::recent;
 use super::routes::{Freshness, Routes};
+use crate::api::v1alpha1::deliveries::{RecentDelivery, SinkAnswer, SinkAnswerState, outcome_of};
 use crate::network::NetworkPolicy;
 
 /// Time limits of events and attempts.
@@ -142,6 +144,7 @@ impl Dispatcher {
         let (entry, order) = (dedupe.restore(&record), self.order(record.envelope.at, false));
         let delivery = Delivery::stored_before(sequence, record, entry, order, expires);
         self.stored().insert(sequence, Arc::clone(&delivery));
+        self.remember_stored(&delivery);
         for (part, _, _) in delivery.dead_letters() {
             with_sink(&delivery, part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, 1));
         }
@@ -159,6 +162,14 @@ impl Dispatcher {
                 self.push_stored(&delivery, sink, event, &state, delivery.expires);
             });
         }
+    }
+
+    /// Remembers a delivery that an earlier process stored.
+    fn remember_stored(&self, delivery: &Delivery) {
+        let answer = |(name, state): (&str, SinkAnswerState)| SinkAnswer { name: name.to_owned(), state, time: None, error: None };
+        let sinks: Vec<_> = delivery.answers(SinkAnswerState::Discarded).into_iter().map(answer).collect();
+        let seen = recent::arrived(delivery.envelope.at, &delivery.envelope.delivery, &delivery.envelope.events);
+        self.evidence.recent().remember(delivery.recent_key(), RecentDelivery { outcome: outcome_of(&sinks), sinks, ..seen });
     }
 
     /// Hands a delivery to its sinks. Waits for them for a moment, then stores what they have not accepted.
@@ -316,6 +327,7 @@ impl Dispatcher {
         }
         self.evidence.settled(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
         self.evidence.dropped(&delivery.envelope.uid, self.routes.clock().now(), open.len());
+        self.remember_given_up(&delivery, SinkAnswerState::Dropped);
         self.metrics.dropped(open.len());
         delivery.entry.reopen();
         tracing::warn!(
@@ -334,6 +346,17 @@ impl Dispatcher {
             with_sink(delivery, *part, |sink| self.evidence.dead_letters(&delivery.envelope.uid, sink, -1));
         }
         given_up
+    }
+
+    /// Reports what the sinks have made of a delivery so far.
+    fn remember(&self, delivery: &Delivery) {
+        self.remember_given_up(delivery, SinkAnswerState::Discarded);
+    }
+
+    /// As [`Self::remember`], with what became of the events that nobody wants any more.
+    fn remember_given_up(&self, delivery: &Delivery, given_up: SinkAnswerState) {
+        let now = self.routes.clock().now();
+        self.evidence.recent().progress(delivery.recent_key(), &delivery.answers(given_up), now);
     }
 
     /// Removes a stored delivery of which nothing is left to do.

@@ -51,6 +51,7 @@ impl Dispatcher {
                 continue;
             }
             self.evidence.dead_letters(&delivery.envelope.uid, sink, -1);
+            self.remember(delivery);
             match delivery.sequence() {
                 Some(sequence) if delivery.is_finished() => self.forget(sequence),
                 Some(sequence) => self.outbox.note(sequence, part, event, Status::Discarded.stored()),
@@ -79,6 +80,7 @@ impl Dispatcher {
                     self.push_stored(delivery, sink, event, &EventState::Pending, now + self.limits.attempted);
                 });
             }
+            self.remember(delivery);
             self.hurry(delivery, now);
         }
     }

@@ -7,6 +7,7 @@ mod harness;
 mod logs;
 mod outbox;
 mod providers;
+mod recent;
 mod routing;
 mod server;
 mod services;

@@ -23,6 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("cli", &["api", "telemetry"]),
     ("config", &["api", "network", "telemetry", "providers", "cli"]),
     ("check", &["clock", "text", "api", "k8s", "network", "protocol", "providers", "controllers", "cli", "config"]),
+    ("trace", &["clock", "text", "api", "k8s", "protocol", "cli"]),
     ("run", &["clock", "text", "api", "k8s", "network", "protocol", "telemetry", "providers", "controllers", "receiver", "cli", "config"]),
 ];
 
@@ -48,6 +49,7 @@ const PURE_FILES: &[&str] = &[
     "controllers/binding/plan/model.rs",
     "controllers/binding/plan/repository.rs",
     "controllers/binding/plan/webhook.rs",
+    "controllers/binding/recent.rs",
     "controllers/binding/report/deliveries.rs",
     "controllers/binding/report/follow_up.rs",
     "controllers/binding/report/mod.rs",
@@ -57,6 +59,12 @@ const PURE_FILES: &[&str] = &[
     "controllers/binding/secret_version.rs",
     "controllers/binding/time.rs",
     "protocol/grant.rs",
+    "trace/chain.rs",
+    "trace/conditions.rs",
+    "trace/deliveries.rs",
+    "trace/judge.rs",
+    "trace/print.rs",
+    "trace/target.rs",
 ];
 const IMPURE: &[&str] = &[
     "async ",

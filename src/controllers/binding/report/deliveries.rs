@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::v1alpha1::binding::{LastDelivery, RepoBindingStatus, SinkStatus, WebhookStatus};
+use crate::api::v1alpha1::binding::{RepoBindingStatus, SinkStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::controllers::binding::snapshot::Snapshot;
 use crate::k8s::conditions::{self, ConditionStatus, Conditions};
@@ -13,44 +13,45 @@ use crate::protocol::sink_target::{NotServed, NotServedKind};
 const EVIDENCE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// How long a condition tells of dropped events.
 const DROPPED_LATELY: SignedDuration = SignedDuration::from_hours(1);
-/// Minimum time between two writes of the last delivery's time.
-const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
 
 /// Delivery evidence from the receivers, as needed for the status.
 pub(super) struct Evidence<'a> {
     pub(super) seen: Option<&'a crate::protocol::evidence::BindingEvidence>,
     pub(super) accepted_until: Option<Timestamp>,
-    pub(super) first: bool,
+    /// Since when deliveries have arrived, according to the status.
+    pub(super) receiving_since: Option<Timestamp>,
+    /// Whether the status says that deliveries are refused.
+    pub(super) was_refused: bool,
     pub(super) due: bool,
     pub(super) now: Timestamp,
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn of(snapshot: &'a Snapshot, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
+    pub(super) fn of(snapshot: &'a Snapshot, before: &RepoBindingStatus) -> Self {
         let seen = snapshot.memory.evidence.as_ref();
         let written = snapshot.memory.evidence_at;
         let due = written.is_none_or(|at| snapshot.now.duration_since(at) >= EVIDENCE_INTERVAL);
-        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref());
-        let first = known.is_none() && seen.is_some_and(|seen| seen.last_delivery.is_some());
+        let receiving = conditions::find(&before.conditions, ConditionType::Receiving);
+        let was_refused = receiving.is_some_and(|receiving| receiving.status == "False");
+        let receiving_since = receiving.filter(|receiving| receiving.status == "True").map(|receiving| receiving.last_transition_time.0);
         let accepted_until = seen.and_then(|seen| seen.accepted_until).max(before.accepted_until.as_ref().map(|time| time.0));
-        Self { seen, accepted_until, first, due, now: snapshot.now }
+        Self { seen, accepted_until, receiving_since, was_refused, due, now: snapshot.now }
     }
 
     pub(super) fn conditions(&self, conditions: &mut Conditions<'_>, snapshot: &Snapshot, webhook: Option<&WebhookStatus>) {
         let spec = &snapshot.object.spec;
         let ours = spec.webhook.as_ref().is_some_and(|webhook| webhook.url.is_none());
         if ours && webhook.is_some_and(|webhook| !webhook.hooks.is_empty()) {
-            self.receiving(conditions, webhook);
+            self.receiving(conditions);
         }
         if !spec.sinks.is_empty() {
             self.delivering(conditions, snapshot);
         }
     }
 
-    pub(super) fn receiving(&self, conditions: &mut Conditions<'_>, webhook: Option<&WebhookStatus>) {
+    pub(super) fn receiving(&self, conditions: &mut Conditions<'_>) {
         let kind = ConditionType::Receiving;
-        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref()).map(|delivery| delivery.at.0);
-        let last = self.seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at).max(known);
+        let last = self.seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at).max(self.receiving_since);
         let refused = self.seen.and_then(|seen| seen.refusals.as_ref()).filter(|refusals| last.is_none_or(|last| last < refusals.last));
         match (refused, last) {
             (Some(refusals), _) => {
@@ -58,6 +59,8 @@ impl<'a> Evidence<'a> {
                 conditions.set(kind, ConditionStatus::False, Reason::DeliveriesRefused, message);
             }
             (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and are verified"),
+            // After a restart nobody knows of the refusals, but no delivery has shown that they ended.
+            (None, None) if self.was_refused => conditions.keep(kind),
             (None, None) => {
                 conditions.set(kind, ConditionStatus::Unknown, Reason::AwaitingFirstDelivery, "no delivery has arrived yet; push a commit");
             }
@@ -124,23 +127,13 @@ impl<'a> Evidence<'a> {
         (self.now.duration_since(dropped.last) < DROPPED_LATELY).then_some(dropped.count)
     }
 
-    /// Whether new evidence is written to the status now: for the first delivery, a change of a condition or of a sink's state, or
-    /// after the minimum time.
+    /// Whether new evidence is written to the status now: for a change of a condition or of a sink's state, or after the minimum time.
     pub(super) fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
         let says = |conditions, kind| conditions::find(conditions, kind).map(|condition| (&condition.status, &condition.reason));
         let turned = |kind| says(&before.conditions, kind) != says(conditions, kind);
         let Some(seen) = self.seen else { return false };
         let sink_turned = before.sinks.iter().any(|row| seen.sinks.get(&row.name).is_some_and(|sink| sink.state != row.state));
-        self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering) || sink_turned
-    }
-
-    pub(super) fn last_delivery(&self, known: Option<LastDelivery>) -> Option<LastDelivery> {
-        let seen = self.seen.and_then(|seen| seen.last_delivery.as_ref());
-        let recent = known.as_ref().is_some_and(|known| self.now.duration_since(known.at.0) < LAST_DELIVERY_RHYTHM);
-        match seen {
-            Some(seen) if !recent => Some(LastDelivery { at: Time(seen.at), event: seen.event, id: seen.id.clone() }),
-            _ => known,
-        }
+        self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering) || sink_turned
     }
 
     pub(super) fn sinks(&self, snapshot: &Snapshot, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {

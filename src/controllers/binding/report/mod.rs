@@ -53,7 +53,7 @@ fn is_seen(facts: &Facts, plan: &Plan) -> bool {
 pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
     let before = facts.snapshot.object.status.clone().unwrap_or_default();
     let webhook = webhook_status::webhook(&facts.snapshot, plan, outcome, &before);
-    let evidence = Evidence::of(&facts.snapshot, &before, webhook.as_ref());
+    let evidence = Evidence::of(&facts.snapshot, &before);
     let mut conditions = Conditions::new(&before.conditions, facts.snapshot.object.metadata.generation, facts.snapshot.now);
     connection(&mut conditions, facts);
     repository(&mut conditions, plan);
@@ -70,7 +70,7 @@ pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
     events.extend(orphaned_hooks_event(facts, &before, &conditions));
     let news = evidence.is_news(&before, &conditions);
     let seen = is_seen(facts, plan);
-    let mut status = RepoBindingStatus {
+    let status = RepoBindingStatus {
         observed_generation: if seen { facts.snapshot.object.metadata.generation } else { before.observed_generation },
         conditions,
         repository: repository_status(facts, plan).or_else(|| known_repository(facts, &before)),
@@ -81,6 +81,8 @@ pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
             plan.would.clone()
         },
         sinks: evidence.sinks(&facts.snapshot, &before, news),
+        // Written apart from the rest, in `crate::controllers::binding::evidence`.
+        recent_deliveries: Vec::new(),
         accepted_until: if news {
             evidence.accepted_until.map(Time).or_else(|| before.accepted_until.clone())
         } else {
@@ -89,9 +91,6 @@ pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
         installation: Some(facts.snapshot.fingerprint.clone()),
         last_handled: last_handled(facts, plan, outcome, &before),
     };
-    if news && let Some(webhook) = &mut status.webhook {
-        webhook.last_delivery = evidence.last_delivery(webhook.last_delivery.take());
-    }
     Report {
         status,
         events,

@@ -56,7 +56,6 @@ pub(super) fn webhook(snapshot: &Snapshot, plan: &Plan, outcome: &Outcome, befor
         previous_secrets: previous_secrets(snapshot, &old, &hooks, secret_version.as_deref(), found),
         secret_changed_at: if changed { Some(Time(snapshot.now)) } else { old.secret_changed_at },
         secret_version,
-        last_delivery: old.last_delivery,
         former_targets: former,
         target: if hooks.is_empty() { old.target } else { plan.target.clone() },
         hooks: hooks.iter().map(hook_status).collect(),

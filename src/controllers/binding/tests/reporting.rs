@@ -178,21 +178,25 @@ fn delivered(seconds_ago: i64) -> BindingEvidence {
 }
 
 #[test]
-fn the_last_delivery_is_written_for_the_first_one_and_then_at_most_hourly() {
+fn deliveries_count_as_received_after_a_restart_until_one_is_refused() {
     let mut first = facts(ready_binding(), outage());
     first.snapshot.memory.evidence = Some(delivered(5));
     let said = say(&first);
     assert_eq!(said.memory.evidence_at, Some(now()));
-    assert_eq!(said.status.webhook.as_ref().unwrap().last_delivery.as_ref().unwrap().id, "d-5");
     assert_eq!(reads(&said.status, ConditionType::Receiving), "True/Succeeded");
-    for (known_seconds_ago, expected) in [(600, "known"), (3700, "d-5")] {
-        let mut object = ready_binding();
-        object["status"] = serde_json::to_value(&said.status).unwrap();
-        object["status"]["webhook"]["lastDelivery"] = json!({"at": time(known_seconds_ago), "event": "Push", "id": "known"});
-        let mut next = facts(object, outage());
-        next.snapshot.memory.evidence = Some(delivered(5));
-        assert_eq!(say(&next).status.webhook.unwrap().last_delivery.unwrap().id, expected);
-    }
+    let mut object = ready_binding();
+    object["status"] = serde_json::to_value(&said.status).unwrap();
+    let mut restarted = facts(object.clone(), outage());
+    assert_eq!(reads(&say(&restarted).status, ConditionType::Receiving), "True/Succeeded");
+    let refusals = |seconds| Some(Refusals { count: 1, last: now() + SignedDuration::from_secs(seconds), reason: "wrong signature".to_owned() });
+    restarted.snapshot.memory.evidence = Some(BindingEvidence { refusals: refusals(5), ..BindingEvidence::default() });
+    let refused = say(&restarted).status;
+    assert_eq!(reads(&refused, ConditionType::Receiving), "False/DeliveriesRefused");
+    object["status"] = serde_json::to_value(&refused).unwrap();
+    assert_eq!(reads(&say(&facts(object.clone(), outage())).status, ConditionType::Receiving), "False/DeliveriesRefused");
+    let mut again = facts(object, outage());
+    again.snapshot.memory.evidence = Some(delivered(0));
+    assert_eq!(reads(&say(&again).status, ConditionType::Receiving), "True/Succeeded");
 }
 
 #[test]

@@ -1,0 +1,266 @@
+//! `status.recentDeliveries`: merges what the receivers report of the last deliveries, and decides which binding is written next.
+//! Pure.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::v1alpha1::deliveries::{RECENT_DELIVERIES, RecentDelivery};
+use crate::protocol::deliveries::TurnedAway;
+
+/// Maximum number of entries about deliveries that were turned away: whoever knows the address of a hook can cause them, and they
+/// must not take the place of real ones.
+const TURNED_AWAY: usize = 3;
+/// Maximum size of the list, in bytes of JSON. The oldest entries go first.
+const BYTES: usize = 6 * 1024;
+/// Minimum time between two writes of the same binding.
+const PAUSE: SignedDuration = SignedDuration::from_secs(60);
+/// Maximum number of bindings whose lists wait in memory. The receivers keep the rest.
+const WAITING: usize = 1000;
+
+/// The list after new reports. `before` is the list in the status: it has what receivers reported that have restarted since.
+pub fn merged(before: &[RecentDelivery], reported: &[RecentDelivery], turned_away: &[TurnedAway]) -> Vec<RecentDelivery> {
+    let mut verified: Vec<&RecentDelivery> = reported.iter().collect();
+    let is_known = |old: &RecentDelivery| reported.iter().any(|new| is_same(new, old));
+    verified.extend(before.iter().filter(|old| !old.outcome.is_turned_away() && !is_known(old)));
+    // The sort is stable: deliveries of one second keep the order in which they were reported.
+    verified.sort_by(|one, other| second(other).cmp(&second(one)));
+    let mut away: BTreeMap<_, RecentDelivery> = BTreeMap::new();
+    for old in before.iter().filter(|old| old.outcome.is_turned_away()) {
+        away.insert((old.outcome, old.reason.clone()), old.clone());
+    }
+    for new in turned_away {
+        away.insert((new.outcome, Some(new.reason.clone())), entry(new));
+    }
+    let mut away: Vec<RecentDelivery> = away.into_values().collect();
+    away.sort_by(|one, other| second(other).cmp(&second(one)));
+    away.truncate(TURNED_AWAY);
+    let mut list: Vec<RecentDelivery> = verified.into_iter().take(RECENT_DELIVERIES - away.len()).cloned().chain(away).collect();
+    list.sort_by(|one, other| second(other).cmp(&second(one)));
+    shorten(&mut list);
+    list
+}
+
+fn entry(turned_away: &TurnedAway) -> RecentDelivery {
+    RecentDelivery {
+        time: Time(turned_away.last),
+        event: None,
+        reference: None,
+        sha: None,
+        events: None,
+        id: None,
+        outcome: turned_away.outcome,
+        reason: Some(turned_away.reason.clone()),
+        count: (turned_away.count > 1).then_some(turned_away.count),
+        sinks: Vec::new(),
+    }
+}
+
+/// Whether two entries are about the same delivery. The API server keeps only whole seconds.
+fn is_same(one: &RecentDelivery, other: &RecentDelivery) -> bool {
+    second(one) == second(other) && one.id == other.id && one.reference == other.reference
+}
+
+fn second(delivery: &RecentDelivery) -> i64 {
+    delivery.time.0.as_second()
+}
+
+fn shorten(list: &mut Vec<RecentDelivery>) {
+    let size = |delivery: &RecentDelivery| serde_json::to_vec(delivery).map_or(BYTES, |json| json.len() + 1);
+    let mut sizes: Vec<usize> = list.iter().map(size).collect();
+    while sizes.len() > 1 && sizes.iter().sum::<usize>() > BYTES {
+        sizes.pop();
+        list.pop();
+    }
+}
+
+/// The bindings whose lists are to be written, by UID.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    waiting: HashMap<String, Waiting>,
+    /// When each binding was written last, for the length of the pause.
+    written: HashMap<String, Timestamp>,
+    /// Number of deliveries that were turned away, as written last, for bindings that have such.
+    turned_away: HashMap<String, u64>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    since: Timestamp,
+    reported: Vec<RecentDelivery>,
+    failing: bool,
+}
+
+impl Inbox {
+    /// For how many more bindings the receivers may report lists.
+    pub fn room(&self) -> usize {
+        WAITING.saturating_sub(self.waiting.len())
+    }
+
+    /// Adds what a receiver reports about a binding.
+    pub fn add(&mut self, uid: &str, reported: Vec<RecentDelivery>, now: Timestamp) {
+        let waiting = self.waiting.entry(uid.to_owned()).or_insert_with(|| Waiting { since: now, reported: Vec::new(), failing: false });
+        waiting.failing |= reported.first().is_some_and(|newest| newest.outcome.is_failure());
+        let mut earlier = std::mem::take(&mut waiting.reported);
+        earlier.retain(|old| !reported.iter().any(|new| is_same(new, old)));
+        let mut list = reported;
+        list.append(&mut earlier);
+        list.sort_by(|one, other| second(other).cmp(&second(one)));
+        list.truncate(RECENT_DELIVERIES);
+        waiting.reported = list;
+    }
+
+    /// Notes how many deliveries of a binding were turned away so far.
+    pub fn count(&mut self, uid: &str, turned_away: &[TurnedAway], now: Timestamp) {
+        let total = turned_away.iter().fold(0, |sum: u64, reason| sum.saturating_add(reason.count));
+        if total > 0 && self.room() > 0 && self.turned_away.insert(uid.to_owned(), total) != Some(total) {
+            self.add(uid, Vec::new(), now);
+            if let Some(waiting) = self.waiting.get_mut(uid) {
+                waiting.failing = true;
+            }
+        }
+    }
+
+    /// The binding to write now, with what was reported: those with failures first, then whoever waited longest.
+    pub fn next(&mut self, now: Timestamp) -> Option<(String, Vec<RecentDelivery>)> {
+        self.written.retain(|_, at| now.duration_since(*at) < PAUSE);
+        let due = self.waiting.iter().filter(|(uid, _)| !self.written.contains_key(*uid));
+        let first = due.min_by_key(|(uid, waiting)| (!waiting.failing, waiting.since, (*uid).clone()))?.0.clone();
+        let waiting = self.waiting.remove(&first)?;
+        self.written.insert(first.clone(), now);
+        Some((first, waiting.reported))
+    }
+
+    /// Takes back what could not be written. It is tried again after the pause.
+    pub fn put_back(&mut self, uid: &str, reported: Vec<RecentDelivery>, now: Timestamp) {
+        self.add(uid, reported, now);
+    }
+
+    /// Forgets the bindings that no longer exist.
+    pub fn keep(&mut self, present: &HashSet<String>) {
+        self.waiting.retain(|uid, _| present.contains(uid));
+        self.turned_away.retain(|uid, _| present.contains(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::EventKind;
+    use crate::api::v1alpha1::deliveries::{DeliveryOutcome, SinkAnswer, SinkAnswerState};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn delivery(second: i64, id: &str, outcome: DeliveryOutcome) -> RecentDelivery {
+        RecentDelivery {
+            time: Time(at(second)),
+            event: Some(EventKind::Push),
+            reference: Some("refs/heads/main".to_owned()),
+            sha: Some("2b7d4410".to_owned()),
+            events: None,
+            id: Some(id.to_owned()),
+            outcome,
+            reason: None,
+            count: None,
+            sinks: Vec::new(),
+        }
+    }
+
+    fn refused(reason: &str, count: u64, second: i64) -> TurnedAway {
+        TurnedAway { outcome: DeliveryOutcome::Refused, reason: reason.to_owned(), count, last: at(second) }
+    }
+
+    fn shown(list: &[RecentDelivery]) -> Vec<String> {
+        let one = |delivery: &RecentDelivery| {
+            let what = delivery.id.clone().or_else(|| delivery.reason.clone()).unwrap_or_default();
+            format!("{what} {:?} {}", delivery.outcome, delivery.count.unwrap_or(1))
+        };
+        list.iter().map(one).collect()
+    }
+
+    #[test]
+    fn the_newest_ten_of_all_receivers_are_listed_and_a_report_replaces_what_was_known() {
+        let before: Vec<_> = (0..10).rev().map(|number| delivery(number, &format!("d-{number}"), DeliveryOutcome::Pending)).collect();
+        let reported = [delivery(12, "d-12", DeliveryOutcome::Accepted), delivery(9, "d-9", DeliveryOutcome::DeadLetter)];
+        let list = merged(&before, &reported, &[]);
+        assert_eq!(list.len(), RECENT_DELIVERIES);
+        assert_eq!(shown(&list)[..3], ["d-12 Accepted 1", "d-9 DeadLetter 1", "d-8 Pending 1"]);
+        assert_eq!(merged(&list, &reported, &[]), list, "the same report changes nothing");
+    }
+
+    #[test]
+    fn a_flood_of_forged_deliveries_is_one_entry_with_a_count_and_does_not_push_out_real_ones() {
+        let real: Vec<_> = (0..10).rev().map(|number| delivery(number, &format!("d-{number}"), DeliveryOutcome::Accepted)).collect();
+        let forged = [
+            refused("wrong signature", 1_000_000, 100),
+            refused("no signature", 3, 99),
+            refused("its secret is no longer valid", 2, 98),
+            refused("body does not match its content type", 1, 97),
+        ];
+        let list = merged(&real, &[], &forged);
+        assert_eq!(
+            shown(&list)[..4],
+            ["wrong signature Refused 1000000", "no signature Refused 3", "its secret is no longer valid Refused 2", "d-9 Accepted 1"]
+        );
+        assert_eq!(list.iter().filter(|entry| !entry.outcome.is_turned_away()).count(), 7);
+        let later = merged(&list, &[], &[refused("wrong signature", 1_000_001, 101)]);
+        assert_eq!(shown(&later)[0], "wrong signature Refused 1000001");
+        assert_eq!(later.len(), list.len(), "and stays one entry");
+    }
+
+    #[test]
+    fn the_list_never_takes_more_than_six_kibibytes() {
+        let sink = |number| SinkAnswer {
+            name: format!("{number}{}", "s".repeat(62)),
+            state: SinkAnswerState::DeadLetter,
+            time: None,
+            error: Some("e".repeat(120)),
+        };
+        let large = |number: i64| RecentDelivery {
+            reference: Some("ü".repeat(128)),
+            sinks: (0..8).map(sink).collect(),
+            ..delivery(number, &"i".repeat(80), DeliveryOutcome::DeadLetter)
+        };
+        let reported: Vec<_> = (0..10).rev().map(large).collect();
+        let list = merged(&[], &reported, &[]);
+        assert!(serde_json::to_vec(&list).unwrap().len() <= BYTES + 2);
+        assert!(!list.is_empty() && second(&list[0]) == 9, "the newest stay");
+    }
+
+    #[test]
+    fn a_binding_is_written_at_most_once_a_minute_and_those_with_failures_first() {
+        let mut inbox = Inbox::default();
+        inbox.add("early", vec![delivery(1, "d", DeliveryOutcome::Accepted)], at(1));
+        inbox.add("failing", vec![delivery(2, "d", DeliveryOutcome::Pending)], at(2));
+        inbox.count("forged", &[refused("wrong signature", 5, 3)], at(3));
+        let order: Vec<_> = std::iter::from_fn(|| inbox.next(at(10))).map(|(uid, _)| uid).collect();
+        assert_eq!(order, ["failing", "forged", "early"]);
+        inbox.count("forged", &[refused("wrong signature", 5, 3)], at(11));
+        assert_eq!(inbox.next(at(100)), None, "the count did not change");
+        inbox.add("early", vec![delivery(101, "e", DeliveryOutcome::Accepted)], at(101));
+        assert!(inbox.next(at(101)).is_some());
+        inbox.add("early", vec![delivery(102, "f", DeliveryOutcome::Accepted)], at(102));
+        assert_eq!(inbox.next(at(160)), None, "not before a minute has passed");
+        assert_eq!(inbox.next(at(161)).map(|(uid, list)| (uid, list.len())), Some(("early".to_owned(), 1)));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_what_could_not_be_written_is_kept() {
+        let mut inbox = Inbox::default();
+        for number in 0..WAITING {
+            inbox.add(&number.to_string(), vec![delivery(1, "d", DeliveryOutcome::Accepted)], at(1));
+        }
+        assert_eq!(inbox.room(), 0);
+        inbox.count("one more", &[refused("wrong signature", 5, 3)], at(3));
+        assert_eq!(inbox.waiting.len(), WAITING);
+        let (uid, list) = inbox.next(at(2)).unwrap();
+        inbox.put_back(&uid, list, at(2));
+        inbox.add(&uid, vec![delivery(3, "e", DeliveryOutcome::Accepted)], at(3));
+        assert_eq!(inbox.waiting[&uid].reported.len(), 2);
+        inbox.keep(&HashSet::new());
+        assert_eq!(inbox.room(), WAITING);
+    }
+}
