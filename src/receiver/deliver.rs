@@ -125,7 +125,11 @@ impl Delivering {
         match seen {
             Some(seen) if !outcome.is_turned_away() => {
                 // What is or was being sent has its outcome from the answers of its sinks.
-                let is_known = if outcome == DeliveryOutcome::Accepted { recent.knows(key) } else { recent.conclude(key, outcome) };
+                let is_known = match outcome {
+                    DeliveryOutcome::Accepted => recent.knows(key),
+                    DeliveryOutcome::Duplicate => false,
+                    _ => recent.conclude(key, outcome),
+                };
                 if !is_known {
                     recent.remember(key, RecentDelivery { outcome, ..seen });
                 }

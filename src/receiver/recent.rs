@@ -73,8 +73,9 @@ struct Remembered {
 }
 
 impl Remembered {
+    /// Whether it is a delivery that was sent to its sinks, or may be. A duplicate never is.
     fn is(&self, key: DeliveryKey<'_>) -> bool {
-        self.at == key.at && self.digest == key.digest()
+        self.at == key.at && self.digest == key.digest() && self.delivery.outcome != DeliveryOutcome::Duplicate
     }
 
     fn bytes(&self) -> usize {

@@ -87,7 +87,7 @@ fn delivery<'a>(binding: &'a RepoBinding, sha: Option<&str>) -> (Link, Option<&'
     match (found, refused) {
         (Some(found), None) => (arrived(found), Some(found)),
         (Some(found), Some(_)) if sha.is_some() => (arrived(found), Some(found)),
-        (_, Some(refused)) => (turned_away(all, &refused.message), None),
+        (_, Some(refused)) => (turned_away(binding, &refused.message), None),
         (None, None) => (missing(binding, sha), None),
     }
 }
@@ -125,14 +125,16 @@ pub(super) fn described(delivery: &RecentDelivery) -> String {
 }
 
 /// Deliveries are refused at present.
-fn turned_away(all: &[RecentDelivery], message: &str) -> Link {
-    let last = all.iter().find(|delivery| delivery.outcome == DeliveryOutcome::Refused);
+fn turned_away(binding: &RepoBinding, message: &str) -> Link {
+    let last = known(binding).iter().find(|delivery| delivery.outcome == DeliveryOutcome::Refused);
     let counted = last.map(|last| {
         let reason = last.reason.as_deref().unwrap_or_default();
         format!("refused {} times, last at {}: {reason}", last.count.unwrap_or(1), shown(&last.time))
     });
     let text = counted.unwrap_or_else(|| message.to_owned());
-    Link::fail("delivery", text, remedy(Reason::DeliveriesRefused.as_str()))
+    let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
+    let rotate = format!("kubectl -n {namespace} annotate repob {name} --overwrite forgebind.dev/rotate-requested-at=\"$(date +%s)\"");
+    Link::fail("delivery", text, format!("{} The command: {rotate}", remedy(Reason::DeliveriesRefused.as_str())))
 }
 
 /// No delivery is known that could be judged.
@@ -162,11 +164,11 @@ fn missing(binding: &RepoBinding, sha: Option<&str>) -> Link {
     };
     let several = verified.iter().filter(|delivery| delivery.events.is_some()).count();
     let several = if several > 0 { format!("; of {several} of them only the first commit is known") } else { String::new() };
-    let text = format!(
-        "no delivery with this commit ({sha}) was seen; only the last {} are known, since {}{several}{other}",
-        verified.len(),
-        shown(&oldest.time)
-    );
+    let reach = match verified.len() {
+        1 => "only the last delivery is known, of".to_owned(),
+        number => format!("only the last {number} are known, since"),
+    };
+    let text = format!("no delivery with this commit ({sha}) was seen; {reach} {}{several}{other}", shown(&oldest.time));
     Link::fail(link, text, at_provider)
 }
 
@@ -248,7 +250,7 @@ fn repair() -> String {
 
 fn answered(facts: &SinkFacts<'_>, answer: &SinkAnswer) -> Link {
     let link = facts.link();
-    let error = answer.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    let error = answer.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
     let redeliver = format!("Repair the sink, then: forgebind redeliver {}", facts.argument());
     let id = facts.delivery.and_then(|delivery| delivery.id.as_deref()).unwrap_or_default();
     let again = format!("It is not sent again by Forgebind. Redeliver {id} at the provider if it is needed.");

@@ -11,7 +11,7 @@ use super::target::Target;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::cli::TargetArguments;
 use crate::k8s::config;
-use crate::text::wording::{of_api_server, quoted};
+use crate::text::wording::{enumerated, of_api_server, quoted};
 
 /// Connect timeout for the API server.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -90,16 +90,18 @@ impl Cluster {
         let mut found = if everywhere { self.search(&target, &Scope::All).await? } else { Lookup::Hidden };
         let mut place = "any namespace".to_owned();
         if matches!(found, Lookup::Hidden) {
-            if everywhere {
-                notes.push(format!("you may not list the bindings of all namespaces, so only namespace {own} was searched"));
+            // The argument may also be namespace/name.
+            let within = target.namespace.clone().filter(|within| arguments.namespace.is_none() && *within != own);
+            let mut searched = vec![own.clone()];
+            found = self.search(&target, &Scope::Namespace(own)).await?;
+            if let Some(within) = within.filter(|_| !is_some(&found)) {
+                let there = self.search(&target, &Scope::Namespace(within.clone())).await?;
+                searched.push(within);
+                found = if matches!(there, Lookup::Hidden) { found } else { there };
             }
-            let within = target.namespace.clone().filter(|_| arguments.namespace.is_none());
-            found = self.search(&target, &Scope::Namespace(own.clone())).await?;
-            place = format!("namespace {own}");
-            if let Some(within) = within.filter(|within| *within != own && !is_some(&found)) {
-                // The argument may also be namespace/name.
-                let there = self.search(&target, &Scope::Namespace(within)).await?;
-                found = if is_some(&there) { there } else { found };
+            place = format!("namespace {}", enumerated(&searched));
+            if everywhere {
+                notes.push(format!("you may not list the bindings of all namespaces, so only {place} was searched"));
             }
         }
         match found {

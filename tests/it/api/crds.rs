@@ -72,8 +72,8 @@ async fn kubectl_shows_short_names_the_category_columns_and_selects_by_connectio
     let status = json!({ "status": {
         "conditions": [{ "type": "Ready", "status": "False", "reason": "NotFoundOrHidden", "message": "no such repository",
             "lastTransitionTime": "2026-01-01T00:00:00Z" }],
-        "webhook": { "hooks": [{ "id": "31415", "events": ["Push"], "adopted": false }],
-            "lastDelivery": { "at": "2026-01-01T00:00:00Z", "id": "d-1", "event": "Push" } },
+        "webhook": { "hooks": [{ "id": "31415", "events": ["Push"], "adopted": false }] },
+        "recentDeliveries": [{ "time": "2026-01-01T00:00:00Z", "id": "d-1", "event": "Push", "outcome": "Accepted" }],
     } });
     bindings.patch_status("shop", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(status)).await?;
 

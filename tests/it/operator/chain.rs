@@ -1,7 +1,7 @@
 //! The whole chain on real parts: connection, binding, hook, delivery, rotation, removal.
 
-use anyhow::Result;
-use forgebind::api::v1alpha1::ROTATE_REQUESTED_AT;
+use anyhow::{Context as _, Result};
+use forgebind::api::v1alpha1::{ROTATE_REQUESTED_AT, RepoBinding};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -117,7 +117,10 @@ async fn dv_02_dv_22_a_push_arrives_as_a_cloud_event_and_nothing_is_left_after_t
     assert_eq!(event.json()["after"], json!(commit));
     assert_eq!(event.path, "/events");
     let binding = env.binding_says("shop", "Receiving", "True/Succeeded").await?;
-    assert!(binding.status.and_then(|status| status.webhook?.last_delivery).is_some());
+    let listed = |binding: &RepoBinding| binding.status.as_ref().is_some_and(|status| !status.recent_deliveries.is_empty());
+    let binding = env.binding_until("shop", "a listed delivery", SOON, listed).await?;
+    let delivery = &binding.status.context("a status")?.recent_deliveries[0];
+    assert_eq!((delivery.reference.as_deref(), delivery.sha.as_deref()), (Some("refs/heads/main"), Some(&commit[..8])));
 
     env.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
     let rotated = wait_until("the old hook to be gone", OVERLAPPED, async || {

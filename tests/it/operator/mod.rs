@@ -15,6 +15,7 @@ mod lost_objects;
 mod malformed;
 mod outbox;
 mod public_endpoints;
+mod recent_deliveries;
 mod recreate_hooks;
 mod repositories;
 mod restore;
