@@ -385,4 +385,15 @@ mod tests {
         tell(Change::Applied(namespace("late", "other")));
         assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "a recreated namespace");
     }
+
+    #[test]
+    fn the_cache_of_bindings_has_everything_but_the_list_of_deliveries() {
+        let mut object = binding("team", "shop", "acme");
+        object["status"] = json!({"recentDeliveries": [{"time": "2026-01-01T00:00:00Z", "outcome": "Accepted"}], "installation": "0a0b0c0d"});
+        let mut binding: RepoBinding = of(object);
+        without_deliveries(&mut binding);
+        let status = binding.status.unwrap();
+        assert!(status.recent_deliveries.is_empty());
+        assert_eq!(status.installation.as_deref(), Some("0a0b0c0d"));
+    }
 }

@@ -17,7 +17,10 @@ impl WriteTracker {
     /// Records the version of an object that we wrote.
     pub fn note(&self, object: &impl Resource) {
         if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
-            self.0.lock().insert(uid, version);
+            let mut written = self.0.lock();
+            let known = written.entry(uid).or_insert(version);
+            // Two parts of the status have writers of their own, and the later write may be noted first.
+            *known = version.max(*known);
         }
     }
 
@@ -42,4 +45,28 @@ impl WriteTracker {
 
 fn version(object: &impl Resource) -> Option<u64> {
     object.resource_version()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::v1alpha1::RepoBinding;
+
+    #[test]
+    fn an_earlier_write_that_is_noted_late_does_not_hide_a_later_one() {
+        let binding = |version: &str| -> RepoBinding {
+            serde_json::from_value(json!({
+                "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
+                "metadata": {"name": "shop", "namespace": "team", "uid": "uid", "resourceVersion": version},
+                "spec": {"connectionRef": {"name": "acme"}, "repository": "acme/shop"},
+            }))
+            .unwrap()
+        };
+        let writes = WriteTracker::default();
+        writes.note(&binding("12"));
+        writes.note(&binding("11"));
+        assert!(!writes.is_observed(&binding("11")) && writes.is_observed(&binding("12")));
+    }
 }
