@@ -260,6 +260,10 @@ fn answered(facts: &SinkFacts<'_>, answer: &SinkAnswer) -> Link {
         }
         SinkAnswerState::Pending => match facts.status() {
             Some(status) if status.state == SinkState::Down => Link::fail(link, format!("pending; the sink is {}", down(status)), repair()),
+            // The list and the state of the sink are written at different times, and a receiver may be gone with its outbox.
+            Some(status) if status.state == SinkState::Accepting && status.pending == 0 => {
+                Link::unknown(link, format!("was pending{error}; nothing is pending now: accepted since, or lost with its receiver"))
+            }
             _ => Link::fail(link, format!("pending{error}"), repair()),
         },
         SinkAnswerState::Parked => {

@@ -263,6 +263,18 @@ fn a_filter_that_does_not_select_the_last_push_breaks_nothing_unless_the_commit_
 }
 
 #[test]
+fn a_pending_delivery_of_a_sink_with_nothing_pending_is_not_said_to_be_sent_again() {
+    let change: fn(&mut Value, &mut Option<Value>) = |binding, _| {
+        let answers = json!([answer("tekton", "Pending", Some("answered 503")), answer("argocd", "Accepted", None)]);
+        binding["status"]["recentDeliveries"] = json!([pushed("refs/heads/main", "Pending", &answers)]);
+    };
+    let chain = judge::chain(&subject(change), None);
+    let sink = chain.links.iter().find(|link| link.link == "sink tekton").unwrap();
+    assert_eq!((sink.state, chain.is_whole()), (LinkState::Unknown, true), "{sink:?}");
+    assert!(sink.text.contains("accepted since, or lost with its receiver"), "{sink:?}");
+}
+
+#[test]
 fn a_status_cannot_drive_the_terminal_and_json_keeps_its_texts() {
     let change: fn(&mut Value, &mut Option<Value>) = |binding, _| {
         set(binding, "RepositoryFound", "False", "NotFoundOrHidden", "a\u{1b}[2J\nok    delivery  forged \u{202e}");

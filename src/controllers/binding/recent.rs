@@ -36,8 +36,10 @@ pub fn merged(before: &[RecentDelivery], reported: &[RecentDelivery], turned_awa
     let mut away: Vec<RecentDelivery> = away.into_values().collect();
     away.sort_by(|one, other| second(other).cmp(&second(one)));
     away.truncate(TURNED_AWAY);
-    let mut list: Vec<RecentDelivery> = verified.into_iter().take(RECENT_DELIVERIES - away.len()).cloned().chain(away).collect();
+    let mut list: Vec<RecentDelivery> = verified.into_iter().take(RECENT_DELIVERIES).cloned().chain(away).collect();
     list.sort_by(|one, other| second(other).cmp(&second(one)));
+    // Old ones go like any other entry, and new ones take at most their share.
+    list.truncate(RECENT_DELIVERIES);
     shorten(&mut list);
     list
 }
@@ -209,6 +211,8 @@ mod tests {
         let later = merged(&list, &[], &[refused("wrong signature", 1_000_001, 101)]);
         assert_eq!(shown(&later)[0], "wrong signature Refused 1000001");
         assert_eq!(later.len(), list.len(), "and stays one entry");
+        let real: Vec<_> = (200..210).rev().map(|number| delivery(number, &format!("d-{number}"), DeliveryOutcome::Accepted)).collect();
+        assert_eq!(merged(&later, &real, &forged), real, "ten newer deliveries end what is told of an earlier flood");
     }
 
     #[test]

@@ -60,7 +60,7 @@ async fn member(env: &TestEnv, account: &str, resources: &[&str]) -> Result<Path
         namespace: Some(env.namespace.clone()),
         ..Subject::default()
     };
-    let role_ref = RoleRef { api_group: Some("rbac.authorization.k8s.io".to_owned()), kind: "Role".to_owned(), name: account.to_owned() };
+    let role_ref = RoleRef { api_group: "rbac.authorization.k8s.io".to_owned(), kind: "Role".to_owned(), name: account.to_owned() };
     let bound = RoleBinding { metadata, role_ref, subjects: Some(vec![subject]) };
     Api::<RoleBinding>::namespaced(client, &env.namespace).create(&PostParams::default(), &bound).await?;
     env.plane.kubeconfig_for(&format!("{}-{account}", env.namespace), &token, None)
