@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::TraceError;
+use super::answer::TraceError;
 use super::target::Target;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::cli::TargetArguments;

@@ -3,6 +3,7 @@
 //! Everything is read with the rights of the kubeconfig. What it does not show is "not visible to you", which is data and no
 //! error: the binding's own status says enough to judge the chain. Only `redeliver` writes, and only an annotation.
 
+mod answer;
 mod chain;
 mod conditions;
 mod deliveries;
@@ -15,23 +16,10 @@ mod target;
 mod tests;
 
 use crate::cli::{DeliveriesArguments, OutputFormat, RedeliverArguments, TargetArguments, WhyArguments};
+pub use answer::{Answer, TraceError};
 use chain::Chain;
 use gather::{Cluster, Gathered};
 pub use print::Style;
-
-/// The output of a command, and whether everything is in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The text for standard output.
-    pub text: String,
-    /// Whether no link is broken.
-    pub ok: bool,
-}
-
-/// Why a command could not run.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TraceError(pub String);
 
 /// Judges the chain from the connection to each sink of every binding that the target names.
 ///

@@ -7,8 +7,8 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::answer::{Answer, TraceError};
 use super::gather::{Cluster, failure};
-use super::{Answer, TraceError};
 use crate::api::v1alpha1::{REDELIVER_REQUESTED_AT, RepoBinding};
 use crate::cli::RedeliverArguments;
 use crate::clock::{Clock as _, SystemClock};

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt as _;
 
-use super::TraceError;
+use super::answer::TraceError;
 use crate::api::v1alpha1::RepoBinding;
 use crate::text::wording::quoted;
 
