@@ -1,6 +1,7 @@
 //! Judges the chain of a binding, up to its deliveries. Pure.
 
 use kube::ResourceExt as _;
+use url::Url;
 
 use super::chain::{Chain, Link};
 use super::conditions::{as_condition, condition, failing, remedy};
@@ -11,9 +12,6 @@ use crate::api::v1alpha1::{ConditionType, GitProviderConnection, Reason, RepoBin
 use crate::k8s::conditions::find;
 use crate::text::wording::enumerated;
 
-/// The condition of a connection about its public endpoint, if this version reports it.
-const ENDPOINT_REACHABLE: &str = "EndpointReachable";
-
 /// The chain of a binding; with a commit, as of the delivery with that commit.
 pub(super) fn chain(subject: &Subject, sha: Option<&str>) -> Chain {
     let binding = &subject.binding;
@@ -22,8 +20,8 @@ pub(super) fn chain(subject: &Subject, sha: Option<&str>) -> Chain {
     links.extend(own(binding));
     links.push(repository(binding));
     links.push(webhook(binding));
-    links.extend(endpoint(subject));
     if binding.spec.webhook.as_ref().is_some_and(|webhook| webhook.url.is_none()) {
+        links.extend(endpoint(subject));
         links.extend(deliveries::links(binding, sha));
     }
     Chain {
@@ -165,9 +163,21 @@ fn hooks(status: Option<&RepoBindingStatus>) -> Option<String> {
     (!all.is_empty()).then(|| enumerated(&all))
 }
 
-/// The public endpoint, if the connection reports it.
+/// The public endpoint, as the connection reports it: its condition is present only while a check fails.
 fn endpoint(subject: &Subject) -> Option<Link> {
-    let Lookup::Found(connection) = &subject.connection else { return None };
-    let found = connection.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == ENDPOINT_REACHABLE)?;
-    Some(as_condition("endpoint", Some(found), || found.message.clone()))
+    let link = "endpoint";
+    let url = Url::parse(subject.binding.webhook_status()?.url.as_deref()?).ok()?;
+    let url = url.origin().ascii_serialization();
+    match &subject.connection {
+        Lookup::Found(connection) => {
+            let conditions = &connection.status.as_ref()?.conditions;
+            let failed = find(conditions, ConditionType::EndpointReachable).filter(|found| found.status == "False");
+            Some(match failed {
+                Some(failed) => failing(link, failed),
+                None => Link::ok(link, format!("{url}: no check has failed, as seen from inside the cluster")),
+            })
+        }
+        Lookup::Hidden => Some(Link::skipped(link, format!("{url}: whether its checks fail is not visible to you"))),
+        Lookup::Missing => None,
+    }
 }

@@ -66,7 +66,7 @@ fn healthy() -> (Value, Value) {
                 ready("Delivering"),
             ],
             "repository": {"id": "81723", "path": "acme/shop-cart", "defaultBranch": "main"},
-            "webhook": {"hooks": [{"id": "348", "events": ["Push", "PullRequest"]}]},
+            "webhook": {"url": "https://hooks.acme.io/hooks/…", "hooks": [{"id": "348", "events": ["Push", "PullRequest"]}]},
             "sinks": [{"name": "tekton", "state": "Accepting"}, {"name": "argocd", "state": "Accepting"}],
             "recentDeliveries": [
                 pushed("refs/heads/main", "Accepted", &json!([answer("tekton", "Accepted", None), answer("argocd", "Accepted", None)])),
@@ -130,6 +130,10 @@ const CAUSES: &[Cause] = &[
         set(binding, "WebhookInSync", "False", "PermissionMissing", "create webhook: the provider answered 403; give the account a role");
     }),
     ("webhook-deleted-by-hand", Some("delivery"), Some("1234567"), |_, _| ()),
+    ("endpoint-unreachable", Some("endpoint"), Some("1234567"), |_, connection| {
+        let message = "https://hooks.acme.io does not answer, as seen from inside the cluster: connection refused";
+        set(connection.as_mut().unwrap(), "EndpointReachable", "False", "EndpointUnreachable", message);
+    }),
     ("secret-wrong", Some("delivery"), None, |binding, _| {
         let refused = json!({"time": "2026-11-30T03:05:00Z", "outcome": "Refused", "reason": "wrong signature", "count": 12});
         binding["status"]["recentDeliveries"].as_array_mut().unwrap().insert(0, refused);
