@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::v1alpha1::deliveries::{RECENT_DELIVERIES, RecentDelivery};
+use crate::api::v1alpha1::deliveries::{RECENT_DELIVERIES, RecentDelivery, SinkAnswer};
 use crate::protocol::deliveries::TurnedAway;
 
 /// Maximum number of entries about deliveries that were turned away: whoever knows the address of a hook can cause them, and they
@@ -40,6 +40,7 @@ pub fn merged(before: &[RecentDelivery], reported: &[RecentDelivery], turned_awa
     list.sort_by(|one, other| second(other).cmp(&second(one)));
     // Old ones go like any other entry, and new ones take at most their share.
     list.truncate(RECENT_DELIVERIES);
+    let mut list: Vec<RecentDelivery> = list.into_iter().map(in_seconds).collect();
     shorten(&mut list);
     list
 }
@@ -57,6 +58,13 @@ fn entry(turned_away: &TurnedAway) -> RecentDelivery {
         count: (turned_away.count > 1).then_some(turned_away.count),
         sinks: Vec::new(),
     }
+}
+
+/// The entry as the API server returns it, so that what is unchanged compares as equal.
+fn in_seconds(delivery: RecentDelivery) -> RecentDelivery {
+    let cut = |time: Time| Time(Timestamp::from_second(time.0.as_second()).unwrap_or(time.0));
+    let sinks = delivery.sinks.into_iter().map(|sink| SinkAnswer { time: sink.time.map(cut), ..sink }).collect();
+    RecentDelivery { time: cut(delivery.time), sinks, ..delivery }
 }
 
 /// Whether two entries are about the same delivery. The API server keeps only whole seconds.
@@ -150,7 +158,7 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::api::v1alpha1::EventKind;
-    use crate::api::v1alpha1::deliveries::{DeliveryOutcome, SinkAnswer, SinkAnswerState};
+    use crate::api::v1alpha1::deliveries::{DeliveryOutcome, SinkAnswerState};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -191,6 +199,9 @@ mod tests {
         assert_eq!(list.len(), RECENT_DELIVERIES);
         assert_eq!(shown(&list)[..3], ["d-12 Accepted 1", "d-9 DeadLetter 1", "d-8 Pending 1"]);
         assert_eq!(merged(&list, &reported, &[]), list, "the same report changes nothing");
+        let precise = Time(Timestamp::from_millisecond(12_345).unwrap());
+        let again = [RecentDelivery { time: precise, ..reported[0].clone() }];
+        assert_eq!(merged(&list, &again, &[]), list, "nor does a time that the API server cuts to the second");
     }
 
     #[test]
