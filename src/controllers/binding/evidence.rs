@@ -1,5 +1,6 @@
 //! Polls receivers for delivery evidence, requeues bindings whose evidence changed, and writes the lists of their last deliveries.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ async fn poll(context: &Context, source: &dyn EvidenceSource, inbox: &Mutex<Inbo
         let now = context.view.clock.now();
         for evidence in evidence {
             for (uid, of_binding) in evidence.bindings {
-                seen.entry(uid).or_default().merge(of_binding);
+                add(&mut seen, uid, of_binding);
             }
             let mut inbox = inbox.lock();
             for (uid, list) in evidence.recent.bindings {
@@ -67,6 +68,17 @@ async fn poll(context: &Context, source: &dyn EvidenceSource, inbox: &Mutex<Inbo
             }
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Adds the evidence of one receiver. The first one is taken as it is: merging it into nothing would look as if another receiver
+/// had not carried out a request yet.
+fn add(seen: &mut HashMap<String, BindingEvidence>, uid: String, of_binding: BindingEvidence) {
+    match seen.entry(uid) {
+        Entry::Occupied(mut known) => known.get_mut().merge(of_binding),
+        Entry::Vacant(slot) => {
+            slot.insert(of_binding);
+        }
     }
 }
 
@@ -116,4 +128,25 @@ fn forget_gone(context: &Context, bindings: HashSet<String>) {
     let present: HashSet<String> = connections.iter().filter_map(|connection| connection.uid()).chain(bindings).collect();
     context.writes.keep(&present);
     context.backoff.keep(&present);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_to_redeliver_is_carried_out_once_every_receiver_says_so() {
+        let done = |value: Option<&str>| BindingEvidence { redelivered: value.map(str::to_owned), ..BindingEvidence::default() };
+        let merged = |receivers: &[Option<&str>]| {
+            let mut seen = HashMap::new();
+            for value in receivers {
+                add(&mut seen, "uid".to_owned(), done(*value));
+            }
+            seen.remove("uid").and_then(|evidence| evidence.redelivered)
+        };
+        assert_eq!(merged(&[Some("now")]).as_deref(), Some("now"));
+        assert_eq!(merged(&[Some("now"), Some("now")]).as_deref(), Some("now"));
+        assert_eq!(merged(&[Some("now"), None]), None);
+        assert_eq!(merged(&[Some("now"), Some("earlier")]), None);
+    }
 }

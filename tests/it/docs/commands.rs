@@ -13,6 +13,9 @@ use testkit::chart::{self, helm};
 use testkit::components::{component, output_of, repository_root};
 use testkit::guides::{code_spans, guides, here_documents, split};
 
+/// The plugin of kubectl.
+const PLUGIN: &str = "forgebind";
+
 /// One command with its arguments, split as a shell splits it.
 type Words = Vec<String>;
 
@@ -130,6 +133,8 @@ fn forgebind_accepts_every_forgebind_command_of_the_guides() -> Result<()> {
     let mut all = commands_for("forgebind")?;
     let contained = commands_for("docker")?.into_iter();
     all.extend(contained.filter_map(|shown| Some(Shown { words: in_a_container(&shown.words)?, ..shown })));
+    let as_plugin = commands_for("kubectl")?.into_iter().filter(|shown| shown.words.first().is_some_and(|word| word == PLUGIN));
+    all.extend(as_plugin.map(|shown| Shown { words: shown.words[1..].to_vec(), ..shown }));
     for Shown { guide, words, .. } in &all {
         let parsed = Cli::try_parse_from(std::iter::once("forgebind").chain(words.iter().map(String::as_str)));
         if let Err(error) = parsed {
@@ -200,7 +205,9 @@ async fn kubectl_knows_every_flag_of_the_kubectl_commands_of_the_guides() -> Res
     const WITH_A_SECOND_WORD: [&str; 4] = ["create", "rollout", "config", "auth"];
     const BEFORE_THE_VERB: [&str; 2] = ["-n", "--namespace"];
     let mut known: BTreeMap<String, String> = BTreeMap::new();
-    let all = commands_for("kubectl")?;
+    let mut all = commands_for("kubectl")?;
+    // Forgebind's own parser judges the commands of the plugin.
+    all.retain(|shown| shown.words.first().is_none_or(|word| word != PLUGIN));
     for Shown { guide, words, .. } in &all {
         let place = format!("{}: kubectl {}", guide.display(), words.join(" "));
         let mut rest = words.iter().map(String::as_str).peekable();
