@@ -27,7 +27,7 @@ const ANSWER_BYTES: usize = 144;
 
 /// The last deliveries of all bindings. Cheap to clone; all clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Recent(Arc<Mutex<Bindings>>);
+pub(super) struct Recent(Arc<Mutex<Memory>>);
 
 /// Identifies a delivery, with the id as it arrived. The id alone does not: the provider may send a delivery again.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ impl DeliveryKey<'_> {
 }
 
 #[derive(Debug)]
-struct Bindings {
+struct Memory {
     /// Marks the reports of this process.
     process: u64,
     /// Number of changes so far.
@@ -109,7 +109,7 @@ impl Recent {
     }
 
     fn with_limit(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(Bindings { process: fastrand::u64(..), changes: 0, bytes: 0, limit, bindings: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Memory { process: fastrand::u64(..), changes: 0, bytes: 0, limit, bindings: HashMap::new() })))
     }
 
     /// Remembers a delivery that is being sent to its sinks, or that is finished.
@@ -212,7 +212,7 @@ impl Recent {
     }
 }
 
-impl Bindings {
+impl Memory {
     const fn next(&mut self) -> u64 {
         self.changes = self.changes.saturating_add(1);
         self.changes

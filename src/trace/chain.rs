@@ -18,7 +18,8 @@ pub(super) enum LinkState {
 /// One link of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Link {
-    pub(super) link: String,
+    #[serde(rename = "link")]
+    pub(super) name: String,
     pub(super) state: LinkState,
     pub(super) text: String,
     /// What to do about it.
@@ -27,20 +28,20 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn ok(link: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { link: link.into(), state: LinkState::Ok, text: text.into(), fix: None }
+    pub(super) fn ok(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), state: LinkState::Ok, text: text.into(), fix: None }
     }
 
-    pub(super) fn unknown(link: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { state: LinkState::Unknown, ..Self::ok(link, text) }
+    pub(super) fn unknown(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { state: LinkState::Unknown, ..Self::ok(name, text) }
     }
 
-    pub(super) fn skipped(link: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { state: LinkState::Skipped, ..Self::ok(link, text) }
+    pub(super) fn skipped(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { state: LinkState::Skipped, ..Self::ok(name, text) }
     }
 
-    pub(super) fn fail(link: impl Into<String>, text: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { state: LinkState::Fail, fix: Some(fix.into()), ..Self::ok(link, text) }
+    pub(super) fn fail(name: impl Into<String>, text: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { state: LinkState::Fail, fix: Some(fix.into()), ..Self::ok(name, text) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Formats chains and lists of deliveries for people, and as JSON.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::chain::{Chain, Link, LinkState};
@@ -50,15 +52,16 @@ pub(super) fn chains(chains: &[Chain], notes: &[String], style: Style) -> String
 
 fn one(chain: &Chain, style: Style) -> String {
     let Chain { namespace, name, repository, connection, links, basis } = chain;
+    // Writing to a string never fails.
     let mut text = safe(&format!("{repository} {namespace}/{name} via {connection}")).replacen(' ', "   ", 1) + "\n\n";
-    let width = links.iter().map(|link| link.link.chars().count()).max().unwrap_or_default();
-    for Link { link, state, text: told, .. } in links {
+    let width = links.iter().map(|link| link.name.chars().count()).max().unwrap_or_default();
+    for Link { name: link, state, text: told, .. } in links {
         let word = format!("{:4}", state.word());
         let word = if style.colours { format!("{}{word}\u{1b}[0m", state.colour()) } else { word };
-        text += &format!("  {word}  {link:width$}  {}\n", safe(told));
+        let _ = writeln!(text, "  {word}  {link:width$}  {}", safe(told));
     }
-    if let Some(fix) = chain.broken().and_then(|link| Some((link, link.fix.as_ref()?))) {
-        text += &format!("\nFix ({}): {}\n", safe(&fix.0.link), safe(fix.1));
+    if let Some((link, fix)) = chain.broken().and_then(|link| Some((link, link.fix.as_ref()?))) {
+        let _ = writeln!(text, "\nFix ({}): {}", safe(&link.name), safe(fix));
     }
     text + "\n" + basis + "\n"
 }
@@ -88,7 +91,8 @@ fn list_of(list: &Listed, style: Style) -> String {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>().join("   ");
         let failed = number.checked_sub(1).and_then(|number| list.deliveries.get(number)).is_some_and(|entry| entry.outcome.is_failure());
         let cells = cells.trim_end();
-        text += &if failed && style.colours { format!("  \u{1b}[31m{cells}\u{1b}[0m\n") } else { format!("  {cells}\n") };
+        let (begin, end) = if failed && style.colours { ("\u{1b}[31m", "\u{1b}[0m") } else { ("", "") };
+        text.extend(["  ", begin, cells, end, "\n"]);
     }
     text
 }
@@ -120,5 +124,5 @@ pub(super) fn json(document: &Value) -> String {
 }
 
 fn noted(notes: &[String]) -> String {
-    notes.iter().map(|note| format!("\nNote: {}.\n", safe(note))).collect()
+    notes.iter().flat_map(|note| ["\nNote: ".to_owned(), safe(note), ".\n".to_owned()]).collect()
 }

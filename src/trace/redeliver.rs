@@ -24,17 +24,17 @@ pub(super) async fn run(arguments: RedeliverArguments) -> Result<Answer, TraceEr
     let bindings = cluster.find(&arguments.target, &mut notes).await?;
     // A value that no earlier request had.
     let value = SystemClock.now().to_string();
-    let mut text: String = notes.iter().map(|note| format!("Note: {note}.\n")).collect();
+    let mut text: String = notes.iter().flat_map(|note| ["Note: ", note.as_str(), ".\n"]).collect();
     for binding in &bindings {
         request(&cluster, binding, &value).await?;
-        text += &format!("{}: requested\n", name_of(binding));
+        text.extend([name_of(binding).as_str(), ": requested\n"]);
     }
     let mut ok = true;
     if arguments.wait {
         let deadline = Instant::now() + timeout;
         for binding in &bindings {
             let (told, done) = acknowledged(&cluster, binding, &value, deadline).await?;
-            text += &format!("{}: {told}\n", name_of(binding));
+            text.extend([name_of(binding).as_str(), ": ", told.as_str(), "\n"]);
             ok &= done;
         }
     }

@@ -235,7 +235,7 @@ fn the_first_broken_link_and_its_fix_are_told_for_every_cause() {
     let mut failures = Vec::new();
     for (name, expected, sha, change) in CAUSES {
         let chain = judge::chain(&subject(*change), *sha);
-        assert_eq!(chain.broken().map(|link| link.link.as_str()), *expected, "{name}: {chain:#?}");
+        assert_eq!(chain.broken().map(|link| link.name.as_str()), *expected, "{name}: {chain:#?}");
         assert_eq!(chain.is_whole(), expected.is_none(), "{name}");
         let without_fix = chain.links.iter().find(|link| link.state == LinkState::Fail && link.fix.as_ref().is_none_or(String::is_empty));
         assert_eq!(without_fix, None, "{name}: every broken link has a fix");
@@ -273,7 +273,7 @@ fn a_pending_delivery_of_a_sink_with_nothing_pending_is_not_said_to_be_sent_agai
         binding["status"]["recentDeliveries"] = json!([pushed("refs/heads/main", "Pending", &answers)]);
     };
     let chain = judge::chain(&subject(change), None);
-    let sink = chain.links.iter().find(|link| link.link == "sink tekton").unwrap();
+    let sink = chain.links.iter().find(|link| link.name == "sink tekton").unwrap();
     assert_eq!((sink.state, chain.is_whole()), (LinkState::Unknown, true), "{sink:?}");
     assert!(sink.text.contains("accepted since, or lost with its receiver"), "{sink:?}");
 }

@@ -1,6 +1,7 @@
 //! `status.recentDeliveries`: merges what the receivers report of the last deliveries, and decides which binding is written next.
 //! Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -25,7 +26,7 @@ pub fn merged(before: &[RecentDelivery], reported: &[RecentDelivery], turned_awa
     let is_known = |old: &RecentDelivery| reported.iter().any(|new| is_same(new, old));
     verified.extend(before.iter().filter(|old| !old.outcome.is_turned_away() && !is_known(old)));
     // The sort is stable: deliveries of one second keep the order in which they were reported.
-    verified.sort_by(|one, other| second(other).cmp(&second(one)));
+    verified.sort_by_key(|delivery| Reverse(second(delivery)));
     let mut away: BTreeMap<_, RecentDelivery> = BTreeMap::new();
     for old in before.iter().filter(|old| old.outcome.is_turned_away()) {
         away.insert((old.outcome, old.reason.clone()), old.clone());
@@ -34,10 +35,10 @@ pub fn merged(before: &[RecentDelivery], reported: &[RecentDelivery], turned_awa
         away.insert((new.outcome, Some(new.reason.clone())), entry(new));
     }
     let mut away: Vec<RecentDelivery> = away.into_values().collect();
-    away.sort_by(|one, other| second(other).cmp(&second(one)));
+    away.sort_by_key(|delivery| Reverse(second(delivery)));
     away.truncate(TURNED_AWAY);
     let mut list: Vec<RecentDelivery> = verified.into_iter().take(RECENT_DELIVERIES).cloned().chain(away).collect();
-    list.sort_by(|one, other| second(other).cmp(&second(one)));
+    list.sort_by_key(|delivery| Reverse(second(delivery)));
     // Old ones go like any other entry, and new ones take at most their share.
     list.truncate(RECENT_DELIVERIES);
     let mut list: Vec<RecentDelivery> = list.into_iter().map(in_seconds).collect();
@@ -116,7 +117,7 @@ impl Inbox {
         earlier.retain(|old| !reported.iter().any(|new| is_same(new, old)));
         let mut list = reported;
         list.append(&mut earlier);
-        list.sort_by(|one, other| second(other).cmp(&second(one)));
+        list.sort_by_key(|delivery| Reverse(second(delivery)));
         list.truncate(RECENT_DELIVERIES);
         waiting.reported = list;
     }
