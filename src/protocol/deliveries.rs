@@ -131,7 +131,8 @@ mod tests {
             sinks: vec![sink; 100],
         };
         let forged = RecentDelivery { outcome: DeliveryOutcome::Refused, ..delivery.clone() };
-        let lists = (0..50).map(|number| (number.to_string(), (0..100).flat_map(|_| [delivery.clone(), forged.clone()]).collect::<Vec<_>>()));
+        let lists =
+            (0..50).map(|number| (number.to_string(), (0..100).flat_map(|_| [delivery.clone(), forged.clone()]).collect::<Vec<_>>()));
         let report = RecentReport { cursor: "c".repeat(5000), bindings: lists.collect() }.bounded(20);
         assert_eq!((report.bindings.len(), report.bindings["0"].len()), (20, RECENT_DELIVERIES));
         let kept = &report.bindings["0"][0];

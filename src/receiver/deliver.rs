@@ -138,13 +138,7 @@ impl Delivering {
         }
     }
 
-    async fn conclude(
-        &self,
-        verified: VerifiedDelivery,
-        id: &str,
-        events: &[EventKind],
-        seen: Option<&RecentDelivery>,
-    ) -> Outcome {
+    async fn conclude(&self, verified: VerifiedDelivery, id: &str, events: &[EventKind], seen: Option<&RecentDelivery>) -> Outcome {
         let VerifiedDelivery { route, secret_version, content, payload, at, reservation, .. } = verified;
         let Ok(content) = content else { return Outcome::Unreadable };
         match route.owns(&content) {

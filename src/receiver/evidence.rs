@@ -11,9 +11,7 @@ use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::deliveries::DeliveryOutcome;
 use crate::protocol::deliveries::{RecentQuery, RecentReport, TurnedAway};
-use crate::protocol::evidence::{
-    BindingEvidence, Delivery, Dropped, Evidence, Refusals, SECRET_VERSIONS, SinkEvidence, SinkState,
-};
+use crate::protocol::evidence::{BindingEvidence, Delivery, Dropped, Evidence, Refusals, SECRET_VERSIONS, SinkEvidence, SinkState};
 
 /// How long a delivery that was neither accepted nor pending holds back `accepted_until`.
 const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);

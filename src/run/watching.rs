@@ -389,7 +389,8 @@ mod tests {
     #[test]
     fn the_cache_of_bindings_has_everything_but_the_list_of_deliveries() {
         let mut object = binding("team", "shop", "acme");
-        object["status"] = json!({"recentDeliveries": [{"time": "2026-01-01T00:00:00Z", "outcome": "Accepted"}], "installation": "0a0b0c0d"});
+        object["status"] =
+            json!({"recentDeliveries": [{"time": "2026-01-01T00:00:00Z", "outcome": "Accepted"}], "installation": "0a0b0c0d"});
         let mut binding: RepoBinding = of(object);
         without_deliveries(&mut binding);
         let status = binding.status.unwrap();

@@ -106,9 +106,11 @@ fn arrived(delivery: &RecentDelivery) -> Link {
             format!("{text}, verified, but there was no room for it"),
             "The provider was asked to send it again. If it does not, redeliver it at the provider; see forgebind_receiver_outbox_healthy.",
         ),
-        DeliveryOutcome::Unwanted if delivery.event.is_none() => {
-            Link::fail(link, format!("{text}: it reports no event that Forgebind knows"), "Push a commit, or redeliver a push at the provider.")
-        }
+        DeliveryOutcome::Unwanted if delivery.event.is_none() => Link::fail(
+            link,
+            format!("{text}: it reports no event that Forgebind knows"),
+            "Push a commit, or redeliver a push at the provider.",
+        ),
         DeliveryOutcome::Duplicate => Link::ok(link, format!("{text}, verified; it arrived before")),
         _ => Link::ok(link, format!("{text}, verified")),
     }
@@ -266,14 +268,14 @@ fn answered(facts: &SinkFacts<'_>, answer: &SinkAnswer) -> Link {
             }
             _ => Link::fail(link, format!("pending{error}"), repair()),
         },
-        SinkAnswerState::Parked => {
-            Link::fail(link, format!("parked{error}: the sink accepts other events, but not this one"), redeliver)
-        }
+        SinkAnswerState::Parked => Link::fail(link, format!("parked{error}: the sink accepts other events, but not this one"), redeliver),
         SinkAnswerState::DeadLetter => Link::fail(link, format!("dead letter{error}: it is no longer sent by itself"), redeliver),
         SinkAnswerState::Dropped => {
             Link::fail(link, format!("dropped{error}: the binding's share of the outbox was full"), format!("Repair the sink. {again}"))
         }
-        SinkAnswerState::Discarded => Link::fail(link, format!("discarded{error}: the sink was removed, or its events grew too old"), again),
+        SinkAnswerState::Discarded => {
+            Link::fail(link, format!("discarded{error}: the sink was removed, or its events grew too old"), again)
+        }
         SinkAnswerState::Unwanted => unwanted(facts),
         SinkAnswerState::NotServed => {
             Link::fail(link, "not sent: the sink had no usable address", "Read the condition Delivering; then redeliver at the provider.")
@@ -296,7 +298,11 @@ fn unwanted(facts: &SinkFacts<'_>) -> Link {
             format!("Add {event:?} to spec.sinks[name={name}].events of {}, {then}", facts.argument()),
         ),
         Some(Mismatch::Branch(branch, branches, field)) => (
-            format!("not sent: {branch} does not match {} {}", if field.ends_with("branch") { "the branch" } else { "branches" }, list(&branches)),
+            format!(
+                "not sent: {branch} does not match {} {}",
+                if field.ends_with("branch") { "the branch" } else { "branches" },
+                list(&branches)
+            ),
             format!("Add the branch to {field} of {}, {then}", facts.argument()),
         ),
         None => (

@@ -87,7 +87,9 @@ fn grant(subject: &Subject) -> Link {
             Link::skipped(link, "there is no connection that could allow anything")
         }
         // A connection that does not work, or is out of reach, was found to allow the binding before that.
-        Some(_) if binding.namespace().as_deref() == Some(&target.namespace) => Link::ok(link, "the connection allows this namespace, its own"),
+        Some(_) if binding.namespace().as_deref() == Some(&target.namespace) => {
+            Link::ok(link, "the connection allows this namespace, its own")
+        }
         Some(_) => Link::ok(link, format!("allowedBindings of {}/{} cover this binding", target.namespace, target.name)),
         None => Link::unknown(link, "not checked yet"),
     }
@@ -119,7 +121,8 @@ fn own(binding: &RepoBinding) -> Option<Link> {
 fn repository(binding: &RepoBinding) -> Link {
     as_condition("repository", condition(binding, ConditionType::RepositoryFound), || {
         let Some(known) = binding.known_repository() else { return "found".to_owned() };
-        let branch = known.default_branch.as_ref().map_or_else(|| ", no commit yet".to_owned(), |branch| format!(", default branch {branch}"));
+        let branch =
+            known.default_branch.as_ref().map_or_else(|| ", no commit yet".to_owned(), |branch| format!(", default branch {branch}"));
         format!("id {}{branch}{}", known.id, if known.archived { ", archived" } else { "" })
     })
 }

@@ -81,10 +81,7 @@ async fn acknowledged(cluster: &Cluster, binding: &RepoBinding, value: &str, dea
 fn remaining(binding: &RepoBinding) -> String {
     let sinks = binding.status.as_ref().map(|status| status.sinks.as_slice()).unwrap_or_default();
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let (pending, dead) = sinks.iter().fold((0, 0), |(pending, dead), sink| (pending + count(sink.pending), dead + count(sink.dead_letters)));
-    format!(
-        "{pending} pending and {} as last reported; forgebind why {} says more",
-        pluralize(dead, "dead letter"),
-        name_of(binding)
-    )
+    let (pending, dead) =
+        sinks.iter().fold((0, 0), |(pending, dead), sink| (pending + count(sink.pending), dead + count(sink.dead_letters)));
+    format!("{pending} pending and {} as last reported; forgebind why {} says more", pluralize(dead, "dead letter"), name_of(binding))
 }

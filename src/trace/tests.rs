@@ -83,7 +83,13 @@ const CAUSES: &[Cause] = &[
     ("nothing-is-broken", None, Some(COMMIT), |_, _| ()),
     ("token-expired", Some("connection"), None, |binding, connection| {
         set(connection.as_mut().unwrap(), "Ready", "False", "CredentialExpired", "the token expired at 2026-11-29T23:00:00Z");
-        set(binding, "ConnectionReady", "False", "ConnectionNotReady", "connection acme does not work (CredentialExpired); see its conditions");
+        set(
+            binding,
+            "ConnectionReady",
+            "False",
+            "ConnectionNotReady",
+            "connection acme does not work (CredentialExpired); see its conditions",
+        );
     }),
     ("connection-missing", Some("connection"), None, |binding, connection| {
         binding["spec"]["connectionRef"] = json!({"name": "acme"});
@@ -97,7 +103,13 @@ const CAUSES: &[Cause] = &[
         *connection = Some(json!("missing"));
     }),
     ("connection-not-visible", Some("connection"), None, |binding, connection| {
-        set(binding, "ConnectionReady", "False", "ConnectionNotReady", "connection acme does not work (CredentialExpired); see its conditions");
+        set(
+            binding,
+            "ConnectionReady",
+            "False",
+            "ConnectionNotReady",
+            "connection acme does not work (CredentialExpired); see its conditions",
+        );
         *connection = None;
     }),
     ("not-granted", Some("grant"), None, |binding, connection| {
@@ -157,8 +169,7 @@ const CAUSES: &[Cause] = &[
         binding["status"]["recentDeliveries"] = json!([pushed("refs/heads/main", "Unwanted", &json!([]))]);
     }),
     ("sink-down", Some("sink tekton"), None, |binding, _| {
-        binding["status"]["sinks"][0] =
-            json!({"name": "tekton", "state": "Down", "lastError": "connection refused", "downSince": "2026-11-30T01:00:00Z", "pending": 7});
+        binding["status"]["sinks"][0] = json!({"name": "tekton", "state": "Down", "lastError": "connection refused", "downSince": "2026-11-30T01:00:00Z", "pending": 7});
         binding["status"]["recentDeliveries"] = json!([pushed(
             "refs/heads/main",
             "Pending",
@@ -249,7 +260,10 @@ fn the_first_broken_link_and_its_fix_are_told_for_every_cause() {
 fn a_commit_that_is_not_among_the_known_ones_is_not_said_to_have_been_lost() {
     let chain = judge::chain(&subject(CAUSES.last().unwrap().3), Some("abcdef1"));
     let told = &chain.broken().unwrap().text;
-    assert!(told.contains("no delivery with this commit (abcdef1) was seen; only the last 2 are known, since 2026-11-29T18:00:00Z"), "{told}");
+    assert!(
+        told.contains("no delivery with this commit (abcdef1) was seen; only the last 2 are known, since 2026-11-29T18:00:00Z"),
+        "{told}"
+    );
     assert!(told.contains("of 1 of them only the first commit is known"), "{told}");
 }
 

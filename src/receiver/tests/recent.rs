@@ -40,8 +40,7 @@ fn turned_away(harness: &Harness) -> Vec<(String, u64)> {
 #[tokio::test]
 async fn a_delivery_is_listed_with_its_reference_its_commit_and_the_answer_of_each_sink() {
     let (up, down) = (Sink::start(200).await, Sink::start(503).await);
-    let harness =
-        with(|object| object["spec"]["sinks"] = json!([service_sink("a", up.port), service_sink("b", down.port)])).await;
+    let harness = with(|object| object["spec"]["sinks"] = json!([service_sink("a", up.port), service_sink("b", down.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
     until("b has answered", || told(&list(&harness)[0]).contains("503")).await;
     let entry = list(&harness).remove(0);

@@ -125,7 +125,10 @@ async fn a_dead_letter_is_explained_to_a_member_of_the_namespace_and_sent_again_
     assert!(without_connection.text.contains("works; the rest is not visible to you"), "{}", without_connection.text);
     let deliveries = run(&forgebind, &["deliveries", &format!("{}/shop", env.namespace)], &narrow).await?;
     assert_eq!(deliveries.code, 1, "a dead letter is listed: {deliveries:?}");
-    assert!(deliveries.text.contains("ci: DeadLetter (answered 413)") && deliveries.text.contains("Note: you may not list"), "{deliveries:?}");
+    assert!(
+        deliveries.text.contains("ci: DeadLetter (answered 413)") && deliveries.text.contains("Note: you may not list"),
+        "{deliveries:?}"
+    );
     let elsewhere = run(&forgebind, &["why", "shop", "-n", "default"], &viewer).await?;
     assert!(elsewhere.code == 2 && elsewhere.complaint.contains("not visible to you"), "{elsewhere:?}");
     let unknown = run(&forgebind, &["why", "nobody/nothing", "-A"], administrator).await?;
@@ -171,7 +174,9 @@ async fn the_binary_is_a_plugin_of_kubectl_by_its_name_and_has_completion_for_ea
     std::fs::write(&path, script.text)?;
     let checked = Command::new("bash").arg("-n").arg(&path).status()?;
     assert!(checked.success(), "bash reads the script");
-    for arguments in [&["why", "acme/shop", "--sha", "xyz"][..], &["why", "acme/shop"], &["why"], &["deliveries", "acme/shop", "--context", "x"]] {
+    for arguments in
+        [&["why", "acme/shop", "--sha", "xyz"][..], &["why", "acme/shop"], &["why"], &["deliveries", "acme/shop", "--context", "x"]]
+    {
         let failed = run(&executable()?, arguments, nowhere).await?;
         assert!(failed.code == 2 && !failed.complaint.is_empty(), "{arguments:?}: {failed:?}");
     }

@@ -188,9 +188,8 @@ fn deliveries_count_as_received_after_a_restart_until_one_is_refused() {
     object["status"] = serde_json::to_value(&said.status).unwrap();
     let mut restarted = facts(object.clone(), outage());
     assert_eq!(reads(&say(&restarted).status, ConditionType::Receiving), "True/Succeeded");
-    let refusals = |seconds| {
-        Some(Refusals { count: 1, last: now() + SignedDuration::from_secs(seconds), reason: "wrong signature".to_owned() })
-    };
+    let refusals =
+        |seconds| Some(Refusals { count: 1, last: now() + SignedDuration::from_secs(seconds), reason: "wrong signature".to_owned() });
     restarted.snapshot.memory.evidence = Some(BindingEvidence { refusals: refusals(5), ..BindingEvidence::default() });
     let refused = say(&restarted).status;
     assert_eq!(reads(&refused, ConditionType::Receiving), "False/DeliveriesRefused");
