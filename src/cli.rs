@@ -317,6 +317,7 @@ const AUTHORITIES: &str = "Certificate authorities:
 /// Flags of the servers. Each one can also be set by an environment variable.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = AUTHORITIES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ServerArguments {
     /// Flags that describe the installation.
     #[command(flatten)]

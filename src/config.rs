@@ -39,6 +39,7 @@ impl ConfigError {
 
 /// The settings of a server.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Config {
     /// The public endpoints, current and former.
     pub public_urls: PublicUrls,
