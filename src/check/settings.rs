@@ -171,6 +171,7 @@ mod tests {
             ("receivers", "http://10.0.0.1:9090", "http://10.0.0.2:9090", |flags| {
                 of_server(flags, |config| format!("{:?}", config.receivers))
             }),
+            ("pod-ips", "10.0.0.1", "10.0.0.2", |flags| of_server(flags, |config| format!("{:?}", config.pod_ips))),
             ("token-env", "a=FORGEBIND_NOT_SET", "b=FORGEBIND_NOT_SET", of_check),
             ("watch-namespaces", "team-a", "team-b", of_uninstall),
         ];

@@ -144,7 +144,7 @@ mod tests {
     fn nothing_is_counted_when_nothing_is_in_memory() {
         let budget = BytesInFlight::new(64, Metrics::new(&mut Registry::default()));
         let mut reservation = budget.reserve("a");
-        reservation.grow(40).unwrap_err();
+        reservation.grow(65).unwrap_err();
         reservation.change_to(10);
         assert_eq!(budget.used.lock().total, 10);
         drop(reservation);

@@ -367,7 +367,12 @@ impl Route {
 
     /// Whether received events may be sent to the sinks. While the connection is missing, its grant cannot be confirmed.
     pub(super) fn may_send(&self) -> bool {
-        self.config.access == RouteAccess::Open && self.connection.is_some() && !self.is_refused()
+        self.connection.is_some() && self.may_have_events()
+    }
+
+    /// Whether nothing forbids to send its events, as far as is known.
+    pub(super) fn may_have_events(&self) -> bool {
+        self.config.access == RouteAccess::Open && !self.is_refused()
     }
 
     /// The webhook implementation for its deliveries; `None` while the connection is unknown or its provider is not enabled.

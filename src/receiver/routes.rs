@@ -322,7 +322,7 @@ impl Table {
 
     fn show(&mut self, route: Arc<Route>) {
         self.hide(&route.config.uid);
-        let former = route.former(&self.connections).into_iter().filter(Route::may_send).map(Arc::new);
+        let former = route.former(&self.connections).into_iter().filter(Route::may_have_events).map(Arc::new);
         for route in former.chain(Some(Arc::clone(&route)).filter(|route| route.is_open())) {
             self.by_hook.insert(route.config.hook.clone(), route);
         }

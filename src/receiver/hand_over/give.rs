@@ -130,13 +130,12 @@ impl Giver {
                 sleep_until(deadline.min(now + PAUSE)).await;
                 continue;
             }
-            let count = waiting.len();
             let peers = (self.peers)();
             if peers.is_empty() && told.insert(String::new()) {
-                tracing::warn!(deliveries = count, "no other receiver is ready to take the pending deliveries; waiting for one");
+                tracing::warn!(deliveries = waiting.len(), "no other receiver is ready to take the pending deliveries; waiting for one");
             }
             for peer in peers {
-                match self.give_to(&peer, waiting.clone(), &mut set_aside, deadline).await {
+                match self.give_to(&peer, now >= attempts, &mut set_aside, deadline).await {
                     Ok(()) => break,
                     // Every peer is tried again and again, but its error is told once.
                     Err(error) if told.insert(format!("{peer} {error}")) => {
@@ -159,14 +158,9 @@ impl Giver {
         self.dispatcher.to_hand_over(also_under_way).into_iter().filter(|sequence| !set_aside.has(*sequence)).collect()
     }
 
-    /// Gives a peer everything of these, or as much as it takes.
-    async fn give_to(
-        &self,
-        peer: &Url,
-        mut waiting: VecDeque<Sequence>,
-        set_aside: &mut SetAside,
-        deadline: Instant,
-    ) -> Result<(), PeerError> {
+    /// Gives a peer everything, or as much as it takes.
+    async fn give_to(&self, peer: &Url, also_under_way: bool, set_aside: &mut SetAside, deadline: Instant) -> Result<(), PeerError> {
+        let mut waiting = self.waiting(also_under_way, set_aside);
         let (mut most, mut given) = (MOST_DELIVERIES, 0);
         let result = loop {
             let Ok(batch) = timeout_at(deadline, self.batch(&mut waiting, most, set_aside)).await else { break Err(PeerError::Late) };

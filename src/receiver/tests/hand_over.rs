@@ -156,7 +156,7 @@ async fn the_states_the_order_and_the_bodies_of_all_deliveries_survive_the_hand_
     second.stop().await;
     let left = stored(there.path()).await;
     let states: Vec<_> = left.iter().map(|record| (record.envelope.delivery.as_str(), &record.sinks[0].events[0].1)).collect();
-    let [("dead", EventState::DeadLetter { reason, .. }), ("parked", EventState::Parked { attempts: 1, .. })] = states.as_slice() else {
+    let [("parked", EventState::Parked { attempts: 1, .. }), ("dead", EventState::DeadLetter { reason, .. })] = states.as_slice() else {
         panic!("{states:?}")
     };
     assert_eq!(*reason, DeadLetterCause::Superseded);

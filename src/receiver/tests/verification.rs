@@ -223,7 +223,7 @@ async fn too_many_forged_deliveries_of_one_route_get_503_without_affecting_other
 
 #[tokio::test]
 async fn the_bytes_of_bodies_in_flight_are_limited() {
-    let harness = start(|config, _| config.limits.bytes_in_flight = 2000).await;
+    let harness = start(|config, _| config.limits.bytes_in_flight = 1000).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|_| ()));
     let mut body = push_body(7, "acme/shop", "refs/heads/main", "d");
