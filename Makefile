@@ -5,13 +5,14 @@ CARGO ?= cargo
 # Integration tests mostly wait for servers: run more than there are cores, but not so many that the servers starve.
 TEST_THREADS ?= 4
 
-.PHONY: help quickstart test lint tools generate conformance image reproducible bench soak
+.PHONY: help quickstart test lint tools generate conformance image reproducible bench soak fuzz
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  Variables: quickstart takes ONCE=1 (exit at the end), CLUSTER=current (the cluster of the current kubeconfig)"
 	@echo "  and PROVIDER=gitlab, or another provider that has a simulator (instead of Gitea);"
-	@echo "  bench takes SIZE=10000 (number of bindings instead of 1000) and ONLY=memory (memory use with hostile peers)."
+	@echo "  bench takes SIZE=10000 (number of bindings instead of 1000) and ONLY=memory (memory use with hostile peers);"
+	@echo "  fuzz takes FUZZ_SECONDS=60 (for each target, instead of 600) and ONLY=glob (one target)."
 
 quickstart: ## Demonstrate the main use end to end with a real cluster and a real Gitea; runs until Ctrl-C
 	@tests/controlplane/build --quickstart
@@ -52,3 +53,6 @@ reproducible: ## Build the content of the image twice, in two folders, and compa
 bench: tools ## Measure the release binary: sizes, times, memory, writes, calls and deliveries, with the targets
 	@$(CARGO) build --locked --profile measure --example bench
 	@PROFILE=release SIZE='$(SIZE)' ONLY='$(ONLY)' target/measure/examples/bench
+
+fuzz: ## Run each fuzz target for FUZZ_SECONDS seconds (needs the nightly toolchain of rustup)
+	@FUZZ_SECONDS='$(or $(FUZZ_SECONDS),600)' ONLY='$(ONLY)' .ci/fuzz

@@ -7,6 +7,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub(crate) mod controllers;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub(crate) mod k8s;
 pub mod network;
 pub mod protocol;

@@ -32,9 +32,19 @@ impl FromStr for HostPattern {
         if name.is_empty() || name.contains(['/', '*', '@', '?', '#']) || name.contains(char::is_whitespace) {
             return Err(refused());
         }
-        let name = Host::parse(name.trim_end_matches('.')).map_err(|_| refused())?.to_string();
+        let name = canonical(name, any_below).ok_or_else(refused)?;
         Ok(Self { host: if any_below { format!(".{name}") } else { name }, any_below, port })
     }
+}
+
+/// The name as it is in URLs, without a dot at its end; `None` if there is no such host, or nothing below it. A dot or an asterisk
+/// may be written in another way, so that it shows only here.
+fn canonical(name: &str, any_below: bool) -> Option<String> {
+    let host = Host::parse(name.trim_end_matches('.')).ok()?.to_string();
+    let host = host.trim_end_matches('.');
+    let again = Host::parse(host).ok()?;
+    let can_be = !any_below || matches!(again, Host::Domain(_));
+    (can_be && !host.contains('*') && again.to_string() == host).then(|| host.to_owned())
 }
 
 impl HostPattern {

@@ -13,6 +13,8 @@ pub mod bitbucket_data_center;
 pub mod credential;
 mod entrance;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod git;
 pub mod gitea;
 pub mod github;

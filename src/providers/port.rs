@@ -51,6 +51,9 @@ pub struct ProviderProfile {
     /// Samples for the tests that run for every provider.
     #[cfg(test)]
     pub samples: super::samples::Samples,
+    /// What the fuzz targets have to know of it.
+    #[cfg(any(test, fuzzing))]
+    pub fuzz: super::fuzz::FuzzFacts,
 }
 
 impl ProviderProfile {

@@ -108,7 +108,7 @@ impl OwnerRepoSyntax {
         let mut segments = segments.into_iter();
         let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(self.malformed()) };
         let (owner, name) = decoded(owner).zip(decoded(name)).ok_or_else(|| self.malformed())?;
-        let name = name.strip_suffix(".git").unwrap_or(&name);
+        let name = without_git(&name).ok_or_else(|| self.malformed())?;
         let fit = is_name(&owner, self.longest) && is_name(name, self.longest);
         if fit { Ok(RepositoryPath::new(format!("{owner}/{name}"))) } else { Err(self.malformed()) }
     }
@@ -122,6 +122,13 @@ impl OwnerRepoSyntax {
 pub(super) fn is_name(text: &str, longest: usize) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     !text.is_empty() && text != "." && text != ".." && text.len() <= longest && text.chars().all(fits)
+}
+
+/// The name without the suffix that clone URLs add. `None` if it has the suffix twice: the result is read again in other places, and
+/// would then name another repository.
+pub(super) fn without_git(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".git").unwrap_or(name);
+    name.strip_suffix(".git").is_none().then_some(name)
 }
 
 /// Percent-decodes a text; `None` if the result is not UTF-8.

@@ -27,6 +27,8 @@ mod destination;
 mod envelope;
 mod evidence;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hand_over;
 mod handler;
 mod io_timeout;

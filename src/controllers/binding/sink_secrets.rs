@@ -94,7 +94,7 @@ async fn of_sink(view: &View, namespace: &str, sink: &SinkSpec) -> Result<SinkSe
     if let (Some(reference), Some(name)) = (sink.signing_secret(), needs.signing) {
         let named = format!("Secret {namespace}/{}, which {kind}.secretRef names", reference.name);
         let secret = found(&named, signing_key_of(reference), view.references.secret(namespace, &reference.name).await)?;
-        let key = signing_key(&named, reference, data(secret.data)).map_err(Failure::Unusable)?;
+        let key = signing_key(&named, reference, &data(secret.data)).map_err(Failure::Unusable)?;
         secrets.signing = Some(Referenced::new(name, key));
     }
     if let (Some(reference), Some(name)) = (sink.authorities(), needs.authorities) {
@@ -129,8 +129,8 @@ fn found<K: Resource>(named: &str, key: &str, answer: kube::Result<Option<K>>) -
     }
 }
 
-fn signing_key(named: &str, reference: &SigningSecretReference, data: BTreeMap<String, Vec<u8>>) -> Result<SecretString, String> {
-    let (keys, key) = (SecretKeys(&data), signing_key_of(reference));
+fn signing_key(named: &str, reference: &SigningSecretReference, data: &BTreeMap<String, Vec<u8>>) -> Result<SecretString, String> {
+    let (keys, key) = (SecretKeys(data), signing_key_of(reference));
     if !keys.has(key) {
         return Err(format!("{named}, has no key {key}; add it, or name another one in secretRef.key"));
     }

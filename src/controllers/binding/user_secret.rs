@@ -124,7 +124,7 @@ pub async fn publish(
 ) -> kube::Result<Result<(), ProviderError>> {
     let edit = |known: UserSecrets| {
         let mut secrets: Vec<_> =
-            known.secrets.iter().cloned().filter(|known| known.version != secret.version && accepted.contains(&known.version)).collect();
+            known.secrets.iter().filter(|known| known.version != secret.version && accepted.contains(&known.version)).cloned().collect();
         // The newest secrets come last.
         drop(secrets.drain(..secrets.len().saturating_sub(EARLIER_SECRETS)));
         secrets.extend(webhook_secrets::UserSecret::new(secret.version.clone(), &secret.value));

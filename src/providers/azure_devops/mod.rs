@@ -3,6 +3,8 @@
 mod client;
 mod convert;
 mod error;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod inspect;
 mod organization;
 mod path;
@@ -45,6 +47,8 @@ static PROFILE: ProviderProfile = ProviderProfile {
     webhook: &AzureDevOpsWebhook,
     #[cfg(test)]
     samples: samples::SAMPLES,
+    #[cfg(any(test, fuzzing))]
+    fuzz: fuzz::FUZZ,
 };
 
 impl Provider for AzureDevOps {

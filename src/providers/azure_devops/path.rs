@@ -143,7 +143,9 @@ fn from_names(project: &str, repository: &str) -> Result<RepositoryPath, PathErr
 /// Whether a text can be the name of a project or a repository.
 fn is_name(text: &str) -> bool {
     let refused = |character: char| character.is_control() || "/\\:*?\"<>|#;$".contains(character);
-    !text.is_empty() && text.trim() == text && text != "." && text != ".." && text.len() <= 256 && !text.contains(refused)
+    // A name that could be decoded again would name another repository when it is read again.
+    let is_decoded = decoded(text).is_some_and(|again| again == text);
+    is_decoded && !text.is_empty() && text.trim() == text && text != "." && text != ".." && text.len() <= 256 && !text.contains(refused)
 }
 
 fn malformed() -> PathError {

@@ -208,8 +208,8 @@ struct ReferenceUpdate {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PullRequest {
-    #[serde(default, deserialize_with = "lenient::number")]
-    pull_request_id: Option<u64>,
+    #[serde(rename = "pullRequestId", default, deserialize_with = "lenient::number")]
+    id: Option<u64>,
     repository: Option<RepositoryBody>,
     target_ref_name: Option<String>,
     last_merge_source_commit: Option<CommitBody>,
@@ -249,7 +249,7 @@ impl Resource {
         let target = self.target_ref_name.as_deref().or_else(|| self.pull_request.as_ref()?.target_ref_name.as_deref());
         let commit = self.last_merge_source_commit.as_ref();
         let commit = commit.or_else(|| self.pull_request.as_ref()?.last_merge_source_commit.as_ref());
-        let number = self.pull_request_id.or_else(|| self.pull_request.as_ref()?.pull_request_id);
+        let number = self.pull_request_id.or_else(|| self.pull_request.as_ref()?.id);
         // The target is a full name already.
         let event = Event { reference: target.map(str::to_owned), ..Event::of_pull_request(kind, number, None) };
         event.at(commit.and_then(|commit| commit.id.as_deref()))

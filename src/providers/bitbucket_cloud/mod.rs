@@ -6,6 +6,8 @@ mod convert;
 mod error;
 #[cfg(test)]
 mod fixtures;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod inspect;
 mod page;
 mod path;
@@ -50,6 +52,8 @@ static PROFILE: ProviderProfile = ProviderProfile {
     webhook: &BitbucketCloudWebhook,
     #[cfg(test)]
     samples: samples::SAMPLES,
+    #[cfg(any(test, fuzzing))]
+    fuzz: fuzz::FUZZ,
 };
 
 const HOOK_CALLS: &[Operation] = &[Operation::ListHooks, Operation::CreateHook, Operation::UpdateHook, Operation::DeleteHook];

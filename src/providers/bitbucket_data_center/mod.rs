@@ -6,6 +6,8 @@
 mod client;
 mod convert;
 mod error;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod inspect;
 mod page;
 mod path;
@@ -48,6 +50,8 @@ static PROFILE: ProviderProfile = ProviderProfile {
     webhook: &BitbucketDataCenterWebhook,
     #[cfg(test)]
     samples: samples::SAMPLES,
+    #[cfg(any(test, fuzzing))]
+    fuzz: fuzz::FUZZ,
 };
 
 impl Provider for BitbucketDataCenter {

@@ -36,7 +36,7 @@ fn from_segments(segments: &[&str]) -> Result<RepositoryPath, PathError> {
 }
 
 fn of(project: &str, slug: &str) -> Result<RepositoryPath, PathError> {
-    let (project, slug) = (decoded(project)?, slug_of(&decoded(slug)?));
+    let (project, slug) = (decoded(project)?, slug_of(&decoded(slug)?).ok_or_else(malformed)?);
     if is_project(&project) && is_slug(&slug) { Ok(RepositoryPath::new(format!("{project}/{slug}"))) } else { Err(malformed()) }
 }
 
@@ -44,10 +44,12 @@ fn decoded(segment: &str) -> Result<String, PathError> {
     percent_decode_str(segment).decode_utf8().map(|text| text.trim().to_owned()).map_err(|_| malformed())
 }
 
-/// Converts a displayed name to its slug: the product replaces white space with hyphens.
-fn slug_of(name: &str) -> String {
+/// Converts a displayed name to its slug: the product replaces white space with hyphens. `None` if the slug ends with `.git`.
+fn slug_of(name: &str) -> Option<String> {
     let name = name.strip_suffix(".git").unwrap_or(name);
-    name.split_whitespace().collect::<Vec<_>>().join("-")
+    let slug = name.split_whitespace().collect::<Vec<_>>().join("-");
+    // When the result is read again, it would lose the suffix and name another repository.
+    slug.strip_suffix(".git").is_none().then_some(slug)
 }
 
 /// Parses the key of a project, or `~` and the slug of a user, as typed or as copied from a URL. `None` if it is neither.

@@ -3,6 +3,8 @@
 mod client;
 mod convert;
 mod error;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod inspect;
 mod page;
 mod path;
@@ -42,6 +44,8 @@ static PROFILE: ProviderProfile = ProviderProfile {
     webhook: &GiteaWebhook,
     #[cfg(test)]
     samples: samples::SAMPLES,
+    #[cfg(any(test, fuzzing))]
+    fuzz: fuzz::FUZZ,
 };
 
 impl Provider for Gitea {

@@ -7,6 +7,8 @@ mod convert;
 mod error;
 #[cfg(test)]
 mod fixture_tests;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod inspect;
 mod jwt;
 mod path;
@@ -53,6 +55,8 @@ static PROFILE: ProviderProfile = ProviderProfile {
     webhook: &GitHubWebhook,
     #[cfg(test)]
     samples: samples::SAMPLES,
+    #[cfg(any(test, fuzzing))]
+    fuzz: fuzz::FUZZ,
 };
 
 /// GitHub's documented limits for requests that create content. A GitHub Enterprise Server has none unless its administrator

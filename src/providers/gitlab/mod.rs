@@ -3,6 +3,8 @@
 mod client;
 mod convert;
 mod error;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod inspect;
 mod page;
 mod path;
@@ -51,6 +53,8 @@ static PROFILE: ProviderProfile = ProviderProfile {
     webhook: &GitLabWebhook,
     #[cfg(test)]
     samples: samples::SAMPLES,
+    #[cfg(any(test, fuzzing))]
+    fuzz: fuzz::FUZZ,
 };
 
 const RATE_RULES: &[RateRule] = &[RateRule { counts: Counts::Only(&[Operation::LookUpRepository]), limit: 400, window: MINUTE }];

@@ -1,7 +1,7 @@
 //! Parses repository paths: two or more segments, and their usual clone and web URLs.
 
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::repository_ref::{RepositoryRef, after_prefix, decoded, same_host, same_origin, segments};
+use crate::providers::repository_ref::{RepositoryRef, after_prefix, decoded, same_host, same_origin, segments, without_git};
 
 const FORM: &str = "a repository of GitLab is group/name with any number of subgroups, or one of its https or ssh clone URLs";
 /// Accepted forms of a group in the spec.
@@ -43,7 +43,7 @@ pub(super) fn group(text: &str) -> Option<String> {
 
 fn from_segments(segments: &[&str]) -> Result<RepositoryPath, PathError> {
     let [groups @ .., name] = segments else { return Err(malformed()) };
-    let name = name.strip_suffix(".git").unwrap_or(name);
+    let name = without_git(name).ok_or_else(malformed)?;
     let fits = !groups.is_empty() && groups.iter().all(|group| is_name(group)) && is_name(name);
     if fits { Ok(RepositoryPath::new(format!("{}/{name}", groups.join("/")))) } else { Err(malformed()) }
 }

@@ -20,12 +20,12 @@ use super::contents::{Batch, Keep, of};
 use super::record::{EventState, Record, Sequence};
 use crate::text::json;
 
-const RECORDS: TableDefinition<Sequence, &[u8]> = TableDefinition::new("records");
+pub(super) const RECORDS: TableDefinition<Sequence, &[u8]> = TableDefinition::new("records");
 /// The pieces of the bodies, in order. Every record has at least one.
-const BODIES: TableDefinition<(Sequence, u32), &[u8]> = TableDefinition::new("bodies");
+pub(super) const BODIES: TableDefinition<(Sequence, u32), &[u8]> = TableDefinition::new("bodies");
 /// The states of events that changed after the record was stored, by the positions of the sink and the event.
-const STATES: TableDefinition<(Sequence, u32, u32), &[u8]> = TableDefinition::new("states");
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub(super) const STATES: TableDefinition<(Sequence, u32, u32), &[u8]> = TableDefinition::new("states");
+pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 /// The version of these tables and of what is in them.
 const FORMAT: u64 = 1;
@@ -33,7 +33,7 @@ const FORMAT_KEY: &str = "format";
 /// The number of the next record.
 const NEXT_KEY: &str = "next";
 
-const FILE_NAME: &str = "outbox.redb";
+pub(super) const FILE_NAME: &str = "outbox.redb";
 /// redb's cache, for reading and writing together. Bodies are written once and read seldom.
 const CACHE: usize = 4 * 1024 * 1024;
 /// The largest piece of a body fills a page of 64 KiB. redb's pages are powers of two, and a row needs 20 bytes beside its
@@ -41,6 +41,10 @@ const CACHE: usize = 4 * 1024 * 1024;
 const LARGEST_PAGE: usize = 64 * 1024;
 const SMALLEST_PAGE: usize = 4 * 1024;
 const ROW_OVERHEAD: usize = 64;
+/// What is reserved for a body before it is read: more than any provider sends.
+const LARGEST_RESERVATION: usize = 32 * 1024 * 1024;
+/// The number of the last record that is believed. No receiver stores that many, and above it the numbers would begin again.
+const LAST_SEQUENCE: Sequence = Sequence::MAX / 2;
 
 /// Why an outbox cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -240,7 +244,8 @@ impl Disk {
         let database = self.database()?;
         guarded(|| {
             let table = database.begin_read()?.open_table(BODIES)?;
-            let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+            // The length is only what the file says: memory for a terabyte would end the process.
+            let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or_default().min(LARGEST_RESERVATION));
             let mut is_there = false;
             for piece in table.range(pieces_of(sequence))? {
                 body.extend_from_slice(piece?.1.value());
@@ -371,9 +376,16 @@ fn read_all(database: &Database) -> Result<Stored, DiskError> {
             stored.record.set(sink, event, parse::<EventState>(value.value())?);
         }
     }
-    let next = transaction.open_table(META)?.get(NEXT_KEY)?.map_or(1, |next| next.value());
-    let after_last = records.last().map_or(1, |last| last.sequence + 1);
-    Ok(Stored { next: next.max(after_last), records })
+    let stored = transaction.open_table(META)?.get(NEXT_KEY)?.map_or(1, |next| next.value());
+    // What a lost record left behind must not become part of a new one.
+    let last_state = transaction.open_table(STATES)?.last()?.map(|(key, _)| key.value().0);
+    let last_piece = transaction.open_table(BODIES)?.last()?.map(|(key, _)| key.value().0);
+    let last = records.last().map(|last| last.sequence).max(last_state).max(last_piece);
+    let next = last.map_or(stored, |last| stored.max(last.saturating_add(1)));
+    if next > LAST_SEQUENCE {
+        return Err(DiskError::Damaged(format!("the number of the next record is {next}")));
+    }
+    Ok(Stored { next, records })
 }
 
 /// redb may panic on a damaged file in spite of its checks.

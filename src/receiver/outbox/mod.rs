@@ -9,6 +9,8 @@
 
 mod contents;
 mod disk;
+#[cfg(any(test, fuzzing))]
+pub(in crate::receiver) mod fuzz;
 mod memory;
 mod record;
 mod shares;

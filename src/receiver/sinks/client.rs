@@ -33,7 +33,7 @@ pub(super) struct Clients {
 }
 
 /// How long an unused client with certificate authorities of its own is kept, and how many there are at most.
-const TRUSTED: Duration = Duration::from_mins(10);
+const TRUSTED: Duration = Duration::from_secs(10 * 60);
 const TRUSTED_CLIENTS: usize = 64;
 /// How much of an answer is read, so that its connection can be used again, and for how long.
 const ANSWER_BYTES: usize = 4096;

@@ -126,13 +126,14 @@ impl Dispatcher {
             Phase::LastAttempts | Phase::Ending => Next::Wait(None),
         };
         let step = match chosen {
-            Next::Send(event) => match lane.deliveries.get(&event) {
-                Some(delivery) => Step::Send(event, Arc::clone(delivery)),
-                None => {
+            Next::Send(event) => {
+                if let Some(delivery) = lane.deliveries.get(&event) {
+                    Step::Send(event, Arc::clone(delivery))
+                } else {
                     lane.queue.settle(event);
                     Step::Wait(Some(now))
                 }
-            },
+            }
             Next::Wait(_) if is_idle && (phase != Phase::Running || lane.queue.is_empty()) => {
                 lanes.remove(key);
                 Step::End
@@ -232,12 +233,11 @@ impl Dispatcher {
         };
         let mut lanes = self.lanes();
         let Some(lane) = lanes.get_mut(key) else { return };
-        let changes = match attempt {
-            Some(attempt) => lane.queue.finish(event, attempt, now, fastrand::f64()),
-            None => {
-                lane.queue.settle(event);
-                if result.is_ok() { vec![Change::Accepted(event)] } else { Vec::new() }
-            }
+        let changes = if let Some(attempt) = attempt {
+            lane.queue.finish(event, attempt, now, fastrand::f64())
+        } else {
+            lane.queue.settle(event);
+            if result.is_ok() { vec![Change::Accepted(event)] } else { Vec::new() }
         };
         if matches!(result, Err(Failure::Dropped)) {
             lane.deliveries.remove(&event);

@@ -44,7 +44,8 @@ impl Dispatcher {
         for (part, event, at) in delivery.dead_letters() {
             let Some(sink) = delivery.parts.get(part).map(|part| part.sink.as_str()) else { continue };
             let is_old = since(at, clock) >= self.limits.dead;
-            if !is_old && !(is_sure && matches!(self.routes.sink(&delivery.envelope.uid, sink), SinkState::Gone)) {
+            let is_gone = || is_sure && matches!(self.routes.sink(&delivery.envelope.uid, sink), SinkState::Gone);
+            if !is_old && !is_gone() {
                 continue;
             }
             if !delivery.remove_dead_letter(part, event) {
@@ -90,11 +91,10 @@ impl Dispatcher {
         let mut lanes = self.lanes();
         for (part, event, _) in delivery.open() {
             with_sink(delivery, part, |sink| {
-                if let Some(lane) = lanes.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) {
-                    if lane.queue.hurry_parked(delivery.key(event), now) {
-                        delivery.mark_redelivered(part, event);
-                        lane.wake.notify_one();
-                    }
+                let Some(lane) = lanes.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) else { return };
+                if lane.queue.hurry_parked(delivery.key(event), now) {
+                    delivery.mark_redelivered(part, event);
+                    lane.wake.notify_one();
                 }
             });
         }

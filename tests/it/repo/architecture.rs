@@ -25,6 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("check", &["clock", "text", "api", "k8s", "network", "protocol", "providers", "controllers", "cli", "config"]),
     ("trace", &["clock", "text", "api", "k8s", "protocol", "cli"]),
     ("run", &["clock", "text", "api", "k8s", "network", "protocol", "telemetry", "providers", "controllers", "receiver", "cli", "config"]),
+    ("fuzz", &["api", "network", "protocol", "providers", "receiver"]),
 ];
 
 /// Files without waiting, network or clock: the same input gives the same output.

@@ -1,0 +1,8 @@
+//! What the fuzz targets have to know of Bitbucket Cloud.
+
+use crate::providers::fuzz::{FuzzFacts, hmac_hex};
+
+pub(super) const FUZZ: FuzzFacts = FuzzFacts {
+    endpoints: &["https://bitbucket.org", "https://proxy.acme.io/bitbucket"],
+    proofs: |secret, _, body| vec![vec![("x-hub-signature".to_owned(), format!("sha256={}", hmac_hex(secret, body)))]],
+};
