@@ -516,7 +516,13 @@ impl Route {
         let known = self.config.known.as_ref().map(|known| known.path.as_str());
         let path = known.or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.config.repository);
         match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
-            Some(endpoint) => format!("{}/{path}", endpoint.web.as_str().trim_end_matches('/')),
+            Some(endpoint) => {
+                let mut url = endpoint.web.clone();
+                if let Ok(mut segments) = url.path_segments_mut() {
+                    segments.pop_if_empty().extend(path.split('/'));
+                }
+                url.into()
+            }
             None => path.to_owned(),
         }
     }

@@ -35,13 +35,11 @@ pub struct RecentDelivery {
     /// Id of the delivery at the provider. Absent for what was turned away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// What became of the delivery. Accepted: every sink that it is for accepted it. Pending: a sink has not accepted it yet,
-    /// and it is sent again. `DeadLetter`: a sink did not accept it, and it is no longer sent by itself. Dropped: it was pending,
-    /// and the outbox needed its room. Discarded: the sink was removed. Duplicate: it arrived before. Ping: it only tests the
-    /// webhook. Unwanted: neither `webhook.events` nor the filter of any sink selects it. Overloaded: it could not be kept; the
-    /// provider was asked to send it again. These were verified. The rest was turned away: Refused (no valid signature, or not
-    /// acceptable at the time), `ForeignRepository` (it is about another repository), Unreadable (its content is not what the
-    /// provider documents) and Undecided (its repository was not known yet; the provider was asked to send it again).
+    /// What became of the delivery. Accepted by every sink that it is for. Pending: sent again. `DeadLetter`: no longer sent by
+    /// itself. Dropped: the outbox needed its room. Discarded: the sink was removed. Duplicate: it arrived before. Ping: a test.
+    /// Unwanted: no filter selects it. Overloaded: it could not be kept, and the provider was asked to send it again. Turned
+    /// away: Refused (no valid signature, or not acceptable at the time), `ForeignRepository` (about another one), Unreadable
+    /// (not what the provider documents), Undecided (its repository was not known yet).
     pub outcome: DeliveryOutcome,
     /// Why the delivery was turned away.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn an_unusable_signing_key_is_reported_with_its_place_and_without_its_value() {
         let reference: SigningSecretReference = reference(json!({"name": "ci-signing"}));
-        let read = |value: &str, key: &str| signing_key(NAMED, &reference, of(value, key));
+        let read = |value: &str, key: &str| signing_key(NAMED, &reference, &of(value, key));
         let good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         assert_eq!(read(&format!("{good}\n"), "secret").unwrap().expose_secret(), good, "a line break at the end is no part of it");
         for (value, key, says) in [

@@ -12,4 +12,5 @@ mod routing;
 mod server;
 mod services;
 mod signing;
+mod tenants;
 mod verification;

@@ -93,7 +93,17 @@ fn other_bindings(env: &TestEnv) -> Vec<Value> {
     let with_sinks = json!({
         "connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {},
         "sinks": [
-            {"name": "web", "http": {"url": "https://events.acme.io/git/"}},
+            {
+                "name": "web",
+                "http": {
+                    "url": "https://events.acme.io/git/", "secretRef": {"name": "events", "key": "signing.key"},
+                    "caRef": {"kind": "ConfigMap", "name": "acme-ca", "key": "ca.pem"},
+                },
+            },
+            {
+                "name": "elsewhere",
+                "service": {"name": "events", "namespace": "elsewhere", "port": 80, "secretRef": {"name": "events", "key": "signing.key"}},
+            },
         ],
     });
     vec![with_url, with_sinks]
