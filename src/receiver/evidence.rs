@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
-use super::recent::Recent;
+use super::recent::RecentDeliveries;
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::deliveries::DeliveryOutcome;
@@ -25,7 +25,7 @@ const OUTSTANDING: usize = 20_000;
 pub struct EvidenceStore {
     routes: Routes,
     records: Arc<Mutex<HashMap<String, Record>>>,
-    recent: Recent,
+    recent: RecentDeliveries,
 }
 
 #[derive(Debug, Default)]
@@ -57,11 +57,11 @@ pub(super) struct Arrival<'a> {
 
 impl EvidenceStore {
     pub(super) fn new(routes: Routes) -> Self {
-        Self { routes, records: Arc::default(), recent: Recent::new() }
+        Self { routes, records: Arc::default(), recent: RecentDeliveries::new() }
     }
 
     /// The last deliveries.
-    pub(super) const fn recent(&self) -> &Recent {
+    pub(super) const fn recent(&self) -> &RecentDeliveries {
         &self.recent
     }
 

@@ -27,7 +27,7 @@ const ANSWER_BYTES: usize = 144;
 
 /// The last deliveries of all bindings. Cheap to clone; all clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Recent(Arc<Mutex<Memory>>);
+pub(super) struct RecentDeliveries(Arc<Mutex<Memory>>);
 
 /// Identifies a delivery, with the id as it arrived. The id alone does not: the provider may send a delivery again.
 #[derive(Clone, Copy)]
@@ -103,7 +103,7 @@ pub(super) fn arrived(at: Timestamp, id: &str, events: &[Event]) -> RecentDelive
     })
 }
 
-impl Recent {
+impl RecentDeliveries {
     pub(super) fn new() -> Self {
         Self::with_limit(BYTES)
     }
@@ -263,7 +263,7 @@ mod tests {
         arrived(at(second), id, &[event.at(Some("2b7d44102b7d44102b7d44102b7d44102b7d4410"))])
     }
 
-    fn remember(recent: &Recent, uid: &str, second: i64, id: &str) {
+    fn remember(recent: &RecentDeliveries, uid: &str, second: i64, id: &str) {
         recent.remember(DeliveryKey { uid, at: at(second), id }, push(second, id, "main"));
     }
 
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_delivery_is_remembered_with_what_each_sink_made_of_it() {
-        let recent = Recent::new();
+        let recent = RecentDeliveries::new();
         let mut delivery = push(1, "d-1", "main");
         let pending = |name: &str| SinkAnswer { name: name.to_owned(), state: SinkAnswerState::Pending, time: None, error: None };
         delivery.sinks = vec![pending("a"), pending("b")];
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_report_has_only_what_changed_and_continues_where_there_was_no_room() {
-        let recent = Recent::new();
+        let recent = RecentDeliveries::new();
         for number in 0..5 {
             remember(&recent, &format!("uid-{number}"), number, "d");
         }
@@ -313,13 +313,13 @@ mod tests {
         assert!(recent.report(&query(10, &second)).bindings.is_empty(), "nothing is new");
         remember(&recent, "uid-0", 9, "e");
         assert_eq!(ids(&recent.report(&query(10, &second)).bindings["uid-0"]), ["e", "d"], "the newest first");
-        let of_another_process = Recent::new().report(&RecentQuery::default());
+        let of_another_process = RecentDeliveries::new().report(&RecentQuery::default());
         assert_eq!(recent.report(&query(10, &of_another_process)).bindings.len(), 5, "a cursor of another process means everything");
     }
 
     #[test]
     fn fifty_deliveries_of_a_binding_are_remembered_for_seven_days() {
-        let recent = Recent::new();
+        let recent = RecentDeliveries::new();
         for number in 0..80 {
             remember(&recent, "uid", number, &number.to_string());
         }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn the_memory_of_all_of_them_is_bounded_and_the_busy_bindings_lose_first() {
         let limit = 64 * 1024;
-        let recent = Recent::with_limit(limit);
+        let recent = RecentDeliveries::with_limit(limit);
         for number in 0..3 {
             remember(&recent, "quiet", number, "d");
         }

@@ -464,7 +464,7 @@ impl Route {
         }
         present != Some(secret_version)
             || present.and_then(derived_second).is_some_and(|present| newest > present)
-            || self.config.changed_at.is_some_and(|at| now.duration_since(at) < OVERLAPPING)
+            || self.config.changed_at.is_some_and(|at| now.duration_since(at) < OVERLAPPING && !self.is_first(at))
     }
 
     /// Whether a verified delivery belongs to the binding. A repository belongs to the binding only once the controller has

@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use testkit::cluster::accept_existing;
-use testkit::operator::{Operator, metric};
+use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::sink::SinkServer;
 use testkit::test_env::{SINK, SOON, TestEnv, binding_condition, binding_message};
@@ -74,15 +74,6 @@ async fn says(env: &TestEnv, reason: &str, part: &str) -> Result<RepoBinding> {
     env.binding_until("shop", &format!("Delivering False/{reason} with {part:?}"), SOON, fits).await
 }
 
-/// Waits until the receiver holds this many deliveries.
-pub async fn has_pending(operator: &Operator, count: u64) -> Result<()> {
-    wait_until(&format!("{count} pending deliveries"), SOON, async || {
-        let seen = metric(&operator.metrics().await?, "forgebind_receiver_pending_deliveries ");
-        Ok(if seen == count { Seen::Done(()) } else { Seen::NotYet(seen.to_string()) })
-    })
-    .await
-}
-
 #[tokio::test]
 async fn events_go_to_the_cluster_ip_of_the_service_and_never_to_that_of_its_next_owner() -> Result<()> {
     let env = TestEnv::new("handed").await?;
@@ -110,7 +101,7 @@ async fn events_go_to_the_cluster_ip_of_the_service_and_never_to_that_of_its_nex
     let binding = says(&env, "SinkFailing", "does not exist").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded", "it may be created later");
     pushed.push(env.push("while there is none").await?);
-    has_pending(&operator, 1).await?;
+    operator.has_pending(1).await?;
     let binding = env.bindings.get("shop").await?;
     let message = binding_message(&binding, "Delivering");
     assert!(message.contains(&format!("sink ci: Service {}/builds does not exist", env.namespace)), "{message}");
@@ -194,7 +185,7 @@ async fn a_service_of_another_namespace_gets_events_while_its_annotation_names_t
     annotate(&env, &central, "listener", None).await?;
     says(&env, "SinkNotAllowed", &hint).await?;
     pushed.push(env.push("after the withdrawal").await?);
-    has_pending(&operator, 1).await?;
+    operator.has_pending(1).await?;
     assert_eq!(env.sink.deliveries().len(), 1, "the next attempt was held");
     annotate(&env, &central, "listener", Some(&env.namespace)).await?;
     env.sink.wait_for(2, SOON * 2).await?;

@@ -12,7 +12,6 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 
-use super::services::has_pending;
 use testkit::components::{output_of, repository_root};
 use testkit::guides;
 use testkit::operator::Operator;
@@ -189,7 +188,7 @@ async fn events_are_signed_by_standard_webhooks_as_the_verifiers_of_the_guide_co
     let prepared: Vec<&str> = all.lines().filter(|line| line.starts_with("forgebind-receiver-secrets-")).collect();
     ensure!(prepared.len() == 1 && !prepared[0].contains(':'), "{} prepared Secrets, or a copy is left", prepared.len());
     env.push("waits").await?;
-    has_pending(&operator, 1).await?;
+    operator.has_pending(1).await?;
     assert_eq!(env.sink.deliveries().len(), count, "nothing is sent unsigned");
     assert!(!operator.log().contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") && !operator.log().contains(second));
     Ok(())

@@ -19,6 +19,7 @@ use super::wait::{Seen, wait_until};
 /// The name of the service account of the operator, in its own namespace.
 pub const SERVICE_ACCOUNT: &str = "forgebind";
 const READY_DEADLINE: Duration = Duration::from_secs(60);
+const PENDING_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The settings with which an operator is started.
 #[derive(Clone, Debug)]
@@ -327,6 +328,15 @@ impl Operator {
         .await;
         self.kill();
         status
+    }
+
+    /// Waits until the receiver holds this many pending deliveries.
+    pub async fn has_pending(&self, count: u64) -> Result<()> {
+        wait_until(&format!("{count} pending deliveries"), PENDING_DEADLINE, async || {
+            let seen = metric(&self.metrics().await?, "forgebind_receiver_pending_deliveries ");
+            Ok(if seen == count { Seen::Done(()) } else { Seen::NotYet(seen.to_string()) })
+        })
+        .await
     }
 
     /// The log of all starts.
