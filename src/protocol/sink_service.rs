@@ -157,6 +157,8 @@ mod tests {
         ServiceTarget { namespace: namespace.to_owned(), name: "ci".to_owned(), port }
     }
 
+    type Row<'a> = (&'a str, Option<&'a ServiceFacts>, u16, Result<Vec<IpAddr>, (NotServedKind, &'a str)>);
+
     #[test]
     fn only_a_service_with_a_cluster_ip_a_selector_and_the_port_gets_events() {
         use NotServedKind::{Invalid, Missing, NotAllowed};
@@ -171,7 +173,7 @@ mod tests {
         let empty_selector = with(|spec| spec["selector"] = json!({}));
         let unassigned = with(|spec| (spec["clusterIP"], spec["clusterIPs"]) = (json!(""), json!([""])));
         let addresses = vec!["10.96.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
-        let table: [(&str, Option<&ServiceFacts>, u16, Result<Vec<IpAddr>, (NotServedKind, &str)>); 14] = [
+        let table: [Row<'_>; 14] = [
             ("usual", Some(&with(|_| ())), 80, Ok(addresses.clone())),
             ("another port", Some(&with(|_| ())), 8080, Ok(addresses.clone())),
             ("one address", Some(&one), 80, Ok(addresses[..1].to_vec())),

@@ -25,7 +25,7 @@ fn set(object: &mut Value, kind: &str, status: &str, reason: &str, message: &str
 
 fn pushed(reference: &str, outcome: &str, sinks: &Value) -> Value {
     json!({
-        "time": "2026-11-30T03:02:11Z", "event": "Push", "ref": reference, "sha": COMMIT[..8], "id": "72d3", "outcome": outcome,
+        "time": "2026-11-30T03:02:11Z", "event": "Push", "ref": reference, "sha": COMMIT.get(..8), "id": "72d3", "outcome": outcome,
         "sinks": sinks,
     })
 }

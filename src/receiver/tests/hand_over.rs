@@ -50,9 +50,9 @@ async fn receiver(peers: Option<Peers>, outbox: OutboxConfig, sink: &Sink) -> Ha
     harness
 }
 
-fn peers(urls: &[&Url]) -> Option<Peers> {
+fn peers(urls: &[&Url]) -> Peers {
     let urls: Vec<Url> = urls.iter().map(|url| (*url).clone()).collect();
-    Some(Arc::new(move || urls.clone()))
+    Arc::new(move || urls.clone())
 }
 
 /// Serves the admin port of a receiver. `dies` gets the number of the request, from 1: at which the process ends before or after
@@ -128,7 +128,7 @@ async fn the_states_the_order_and_the_bodies_of_all_deliveries_survive_the_hand_
     let (here, there, sink) = (directory(), directory(), Sink::start(200).await);
     let second = receiver(None, on_disk(there.path()), &sink).await;
     let admin = admin_port(&second.intake, NEVER).await;
-    let first = receiver(peers(&[&admin]), on_disk(here.path()), &sink).await;
+    let first = receiver(Some(peers(&[&admin])), on_disk(here.path()), &sink).await;
     for (id, branch) in [("dead", "one"), ("parked", "two")] {
         sink.answers(id, 413);
         assert_eq!(first.send(&Shot::push(id, branch)).await, 202);
@@ -169,7 +169,7 @@ async fn when_a_peer_dies_in_the_middle_the_next_one_takes_the_rest_and_nothing_
         let one = receiver(None, on_disk(directories[1].path()), &sink).await;
         let other = receiver(None, on_disk(directories[2].path()), &sink).await;
         let urls = [admin_port(&one.intake, dies).await, admin_port(&other.intake, NEVER).await];
-        let first = receiver(peers(&[&urls[0], &urls[1]]), on_disk(directories[0].path()), &sink).await;
+        let first = receiver(Some(peers(&[&urls[0], &urls[1]])), on_disk(directories[0].path()), &sink).await;
         // Each of them is a batch of its own.
         let ids = ["d-0", "d-1", "d-2", "d-3"];
         for id in ids {
@@ -192,7 +192,7 @@ async fn when_a_peer_dies_in_the_middle_the_next_one_takes_the_rest_and_nothing_
 #[tokio::test]
 async fn without_a_ready_peer_what_is_pending_is_counted_as_lost_and_a_peer_that_appears_in_time_takes_it() {
     let (here, there, sink) = (directory(), directory(), Sink::start(503).await);
-    let first = receiver(peers(&[]), on_disk(here.path()), &sink).await;
+    let first = receiver(Some(peers(&[])), on_disk(here.path()), &sink).await;
     assert_eq!(first.send(&Shot::push("d-1", "main")).await, 202);
     let metrics = stop(first).await;
     assert!(metrics.contains("forgebind_receiver_lost_deliveries_total 1"), "{metrics}");
@@ -224,7 +224,7 @@ async fn a_peer_whose_outbox_is_in_memory_or_that_stops_takes_nothing() {
     let stopped = receiver(None, on_disk(there.path()), &sink).await;
     let urls = [admin_port(&in_memory.intake, NEVER).await, admin_port(&stopped.intake, NEVER).await];
     stopped.stop().await;
-    let first = receiver(peers(&[&urls[0], &urls[1]]), on_disk(here.path()), &sink).await;
+    let first = receiver(Some(peers(&[&urls[0], &urls[1]])), on_disk(here.path()), &sink).await;
     assert_eq!(first.send(&Shot::push("d-1", "main")).await, 202);
     let metrics = stop(first).await;
     assert!(metrics.contains("forgebind_receiver_lost_deliveries_total 1"), "{metrics}");
@@ -239,7 +239,7 @@ async fn a_peer_with_a_broken_disk_takes_nothing() {
     let broken = start_with(Some(outbox), None, |_, _| ()).await;
     storage.set_broken(Broken::Syncs);
     let admin = admin_port(&broken.intake, NEVER).await;
-    let first = receiver(peers(&[&admin]), on_disk(here.path()), &sink).await;
+    let first = receiver(Some(peers(&[&admin])), on_disk(here.path()), &sink).await;
     assert_eq!(first.send(&Shot::push("d-1", "main")).await, 202);
     let metrics = stop(first).await;
     assert!(metrics.contains("forgebind_receiver_lost_deliveries_total 1"), "{metrics}");
@@ -268,7 +268,7 @@ async fn a_delivery_of_the_greatest_length_is_handed_over() {
     let (here, there, sink) = (directory(), directory(), Sink::start(503).await);
     let second = receiver(None, on_disk(there.path()), &sink).await;
     let admin = admin_port(&second.intake, NEVER).await;
-    let first = receiver(peers(&[&admin]), on_disk(here.path()), &sink).await;
+    let first = receiver(Some(peers(&[&admin])), on_disk(here.path()), &sink).await;
     let shot = long_push("huge", 25 * 1024 * 1024 - 1024);
     assert_eq!(first.send(&shot).await, 202);
     let metrics = stop(first).await;
@@ -284,7 +284,7 @@ async fn the_share_of_a_binding_holds_for_what_is_taken_over() {
     let small = OutboxConfig { per_binding: 3 * 20_000, ..on_disk(there.path()) };
     let second = receiver(None, small, &sink).await;
     let admin = admin_port(&second.intake, NEVER).await;
-    let first = receiver(peers(&[&admin]), on_disk(here.path()), &sink).await;
+    let first = receiver(Some(peers(&[&admin])), on_disk(here.path()), &sink).await;
     for number in 0..5 {
         assert_eq!(first.send(&Shot::push(&format!("d-{number}"), "main")).await, 202);
     }
@@ -332,7 +332,7 @@ async fn an_endless_batch_is_cut_off_and_without_the_token_it_is_not_even_read()
     let second = receiver(None, on_disk(there.path()), &sink).await;
     let admin = admin_port(&second.intake, NEVER).await;
     let address = (admin.host_str().unwrap(), admin.port().unwrap());
-    let chunk = [b"10000\r\n".as_slice(), &[b'x'; 65536], b"\r\n"].concat();
+    let chunk = [b"10000\r\n".as_slice(), &vec![b'x'; 65536], b"\r\n"].concat();
     for (token, status, most) in [("wrong", "401", 16 << 20), (key().outbox_token().expose_secret(), "413", 96 << 20)] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let header = format!(

@@ -56,7 +56,7 @@ async fn without_persistence_the_outbox_is_an_empty_dir_with_a_quarter_more_than
     let own = json!({"receiver": {"drainSeconds": 10, "resources": {"requests": {"ephemeral-storage": "5Gi"}}}});
     let pod = workload(&own, "Deployment", "forgebind-receiver").await?["spec"]["template"]["spec"].clone();
     assert_eq!(pod["containers"][0]["resources"]["requests"]["ephemeral-storage"], "5Gi", "a request of the values is kept");
-    assert_eq!(pod["terminationGracePeriodSeconds"], 20);
+    assert_eq!(pod["terminationGracePeriodSeconds"], 25);
     ensure!(pod["containers"][0]["args"].to_string().contains("--drain-timeout=10s"), "{pod}");
     let controller = workload(&json!({}), "Deployment", "forgebind-controller").await?["spec"]["template"]["spec"].clone();
     ensure!(controller.get("volumes").is_none() && controller.get("terminationGracePeriodSeconds").is_none(), "{controller}");

@@ -46,13 +46,13 @@ async fn member(env: &TestEnv, account: &str, resources: &[&str]) -> Result<Path
     let client = env.cluster().client()?;
     let token = env.cluster().service_account_token(&env.namespace, account).await?;
     let metadata = ObjectMeta { name: Some(account.to_owned()), ..ObjectMeta::default() };
-    let rule = PolicyRule {
+    let readable = PolicyRule {
         api_groups: Some(vec!["forgebind.dev".to_owned()]),
         resources: Some(resources.iter().map(|resource| (*resource).to_owned()).collect()),
         verbs: ["get", "list"].map(str::to_owned).to_vec(),
         ..PolicyRule::default()
     };
-    let role = Role { metadata: metadata.clone(), rules: Some(vec![rule]) };
+    let role = Role { metadata: metadata.clone(), rules: Some(vec![readable]) };
     Api::<Role>::namespaced(client.clone(), &env.namespace).create(&PostParams::default(), &role).await?;
     let subject = Subject {
         kind: "ServiceAccount".to_owned(),

@@ -1,4 +1,4 @@
-//! Sinks that are Services, on a real API server and with the receiver's own rights. The ClusterIPs of some tests are addresses of
+//! Sinks that are Services, on a real API server and with the receiver's own rights. The `ClusterIP`s of some tests are addresses of
 //! this machine, so that it shows where events go.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ use testkit::sink::SinkServer;
 use testkit::test_env::{SINK, SOON, TestEnv, binding_condition, binding_message};
 use testkit::wait::{Seen, stays, wait_until};
 
-/// A range of ClusterIPs that are addresses of this machine.
+/// A range of `ClusterIP`s that are addresses of this machine.
 const LOCAL_RANGE: &str = "127.96.0.0/16";
 
 fn services(env: &TestEnv, namespace: &str) -> Result<Api<Service>> {
@@ -49,12 +49,12 @@ async fn annotate(env: &TestEnv, namespace: &str, name: &str, value: Option<&str
     Ok(())
 }
 
-/// A Service that has this address of the machine as its ClusterIP.
+/// A Service that has this address of the machine as its `ClusterIP`.
 fn at(address: Ipv4Addr, port: u16) -> Value {
     json!({"clusterIP": address.to_string(), "selector": {"app": "ci"}, "ports": [{"port": port}]})
 }
 
-/// Lets Services have ClusterIPs that are addresses of this machine.
+/// Lets Services have `ClusterIP`s that are addresses of this machine.
 async fn allow_local_cluster_ips(env: &TestEnv) -> Result<()> {
     let ranges: Api<ServiceCIDR> = Api::all(env.cluster().client()?);
     let range = json!({
