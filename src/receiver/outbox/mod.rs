@@ -209,7 +209,7 @@ impl Outbox {
         Kept { dropped, result: answer.map(|durable| Place { sequence, durable }) }
     }
 
-    /// Records the state of an event at a sink; both are positions, in [`Record::sinks`] and [`Record::events`]. It is durable
+    /// Records the state of an event at a sink; both are positions, in [`Record::sinks`] and `Envelope::events`. It is durable
     /// within about a second.
     pub(super) fn note(&self, sequence: Sequence, sink: usize, event: usize, state: EventState) {
         self.shared.change(|contents| contents.note(sequence, sink, event, state));
