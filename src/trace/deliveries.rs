@@ -208,7 +208,7 @@ fn sink(facts: &SinkFacts<'_>) -> Link {
     let mentions = |text: &str| text.contains(&format!("sink {}:", facts.spec.name));
     let unserved = delivering.filter(|delivering| {
         let is = |reason: Reason| delivering.reason == reason.as_str();
-        (is(Reason::SinkNotAllowed) || is(Reason::SinkInvalid)) && mentions(&delivering.message)
+        [Reason::SinkNotAllowed, Reason::SinkInvalid, Reason::SecretNotFound].into_iter().any(is) && mentions(&delivering.message)
     });
     if let Some(unserved) = unserved {
         return Link::fail(link, format!("{}: {}", unserved.reason, unserved.message), remedy(&unserved.reason));
@@ -258,7 +258,11 @@ fn answered(facts: &SinkFacts<'_>, answer: &SinkAnswer) -> Link {
     let again = format!("It is not sent again by Forgebind. Redeliver {id} at the provider if it is needed.");
     match answer.state {
         SinkAnswerState::Accepted => {
-            Link::ok(link, answer.time.as_ref().map_or_else(|| "accepted".to_owned(), |time| format!("accepted at {}", shown(time))))
+            let accepted = answer.time.as_ref().map_or_else(|| "accepted".to_owned(), |time| format!("accepted at {}", shown(time)));
+            match facts.status().filter(|status| status.state == SinkState::Down) {
+                Some(status) => Link::fail(link, format!("{accepted}, but now {}", down(status)), repair()),
+                None => Link::ok(link, accepted),
+            }
         }
         SinkAnswerState::Pending => match facts.status() {
             Some(status) if status.state == SinkState::Down => Link::fail(link, format!("pending; the sink is {}", down(status)), repair()),

@@ -70,6 +70,8 @@ fn hidden_connection(binding: &RepoBinding, name: &str) -> Link {
             format!("{}; the rest is not visible to you", found.message),
             format!("Ask whoever manages namespace {owner} to look at the conditions of the connection: kubectl -n {owner} describe gpc"),
         ),
+        // Whether the binding may use it is the next link.
+        Some(found) if found.status == "False" && found.reason != Reason::RefNotPermitted.as_str() => failing(link, found),
         Some(found) if found.status == "Unknown" => Link::unknown(link, found.message.clone()),
         _ => Link::skipped(link, format!("{name} is not visible to you")),
     }

@@ -112,6 +112,10 @@ const CAUSES: &[Cause] = &[
         );
         *connection = None;
     }),
+    ("connection-gone-and-not-visible", Some("connection"), None, |binding, connection| {
+        set(binding, "ConnectionReady", "False", "ConnectionNotFound", "connection platform/acme does not exist");
+        *connection = None;
+    }),
     ("not-granted", Some("grant"), None, |binding, connection| {
         set(
             binding,
@@ -206,6 +210,19 @@ const CAUSES: &[Cause] = &[
             &json!([answer("tekton", "NotServed", None), answer("argocd", "Accepted", None)])
         )]);
         set(binding, "Delivering", "False", "SinkNotAllowed", "sink tekton: host ci.acme.io is not allowed");
+    }),
+    ("sink-without-its-secret", Some("sink tekton"), None, |binding, _| {
+        set(
+            binding,
+            "Delivering",
+            "False",
+            "SecretNotFound",
+            "sink tekton: Secret team-shop/ci, which service.secretRef names, does not exist",
+        );
+    }),
+    ("sink-down-after-this-push", Some("sink tekton"), None, |binding, _| {
+        let since = "2026-11-30T04:00:00Z";
+        binding["status"]["sinks"][0] = json!({"name": "tekton", "state": "Down", "lastError": "Service team-shop/ci does not exist", "downSince": since, "pending": 1});
     }),
     ("commit-never-arrived", Some("delivery"), Some("abcdef1"), |binding, _| {
         let list = binding["status"]["recentDeliveries"].as_array_mut().unwrap();
