@@ -153,10 +153,9 @@ fn conclude(context: &Context, name: Option<&str>, url: &Url, result: Result<(),
     let delivered_at = result.is_err().then(|| last_delivery(view, &users)).flatten();
     let reachability = view.public_endpoints.record(url, result, delivered_at, now);
     let label = OfEndpoint { endpoint: name.unwrap_or("default").to_owned() };
-    match &reachability {
-        Reachability::Unknown => {}
-        Reachability::Answers => drop(context.metrics.public_endpoints.get_or_create(&label).set(1)),
-        Reachability::Unreachable(_) => drop(context.metrics.public_endpoints.get_or_create(&label).set(0)),
+    if reachability != Reachability::Unknown {
+        let answers = i64::from(reachability == Reachability::Answers);
+        context.metrics.public_endpoints.get_or_create(&label).set(answers);
     }
     let after = match reachability {
         Reachability::Unreachable(unreachable) => Some(unreachable),

@@ -545,20 +545,9 @@ mod tests {
 
     #[test]
     fn a_restart_during_a_rotation_keeps_the_id_and_knows_the_event_by_either_hook() {
-        let envelope = |delivery: &str, id: &str| Envelope {
-            uid: "uid".into(),
-            namespace: "team".into(),
-            name: "shop".into(),
-            delivery: delivery.into(),
-            id: id.into(),
-            source: "https://git.acme.io/acme/shop".into(),
-            repository_id: "7".into(),
-            at: jiff::Timestamp::UNIX_EPOCH,
-            events: Vec::new(),
-        };
         let record = |delivery: &str, id: &str| {
             let part = SinkPart { name: "ci".into(), events: vec![(0, EventState::Pending)], omitted: 0 };
-            Record { envelope: envelope(delivery, id), sinks: vec![part] }
+            Record { envelope: Envelope::sample(delivery, id, Vec::new()), sinks: vec![part] }
         };
         let dedupe = Dedupe::new();
         let restored = dedupe.restore(&record("1", "push"));
@@ -575,19 +564,8 @@ mod tests {
         let dedupe = Dedupe::new();
         let push = identity("1", "100", false, b"{}");
         first(dedupe.begin(&push)).finish(DeliveryResult::Accepted);
-        let envelope = Envelope {
-            uid: "uid".into(),
-            namespace: "team".into(),
-            name: "shop".into(),
-            delivery: "1".into(),
-            id: "1".into(),
-            source: String::new(),
-            repository_id: "7".into(),
-            at: jiff::Timestamp::UNIX_EPOCH,
-            events: Vec::new(),
-        };
         let part = SinkPart { name: "ci".into(), events: vec![(0, EventState::Pending)], omitted: 0 };
-        let entry = dedupe.restore(&Record { envelope, sinks: vec![part] });
+        let entry = dedupe.restore(&Record { envelope: Envelope::sample("1", "1", Vec::new()), sinks: vec![part] });
         assert!(entry.has_accepted("ci", 0));
         assert!(is_duplicate(&dedupe.begin(&push)));
     }
@@ -598,17 +576,7 @@ mod tests {
         let once = StateKey { subject: "7".into(), state: "a".into() };
         let event = crate::providers::webhook::Event::of_pull_request(EventKind::PullRequest, Some(7), None).once("7", "a");
         let restored = |state| Record {
-            envelope: Envelope {
-                uid: "uid".into(),
-                namespace: "team".into(),
-                name: "shop".into(),
-                delivery: "1".into(),
-                id: "1".into(),
-                source: String::new(),
-                repository_id: "7".into(),
-                at: jiff::Timestamp::UNIX_EPOCH,
-                events: vec![event.clone()],
-            },
+            envelope: Envelope::sample("1", "1", vec![event.clone()]),
             sinks: vec![SinkPart { name: "ci".into(), events: vec![(0, state)], omitted: 0 }],
         };
         let begin = |dedupe: &Dedupe| is_duplicate(&dedupe.begin(&Identity { once: &[&once], ..identity("2", "100", false, b"{}") }));

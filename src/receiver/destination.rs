@@ -87,9 +87,7 @@ impl Destination {
         }
         Ok(self)
     }
-}
 
-impl Destination {
     /// Adds the headers of Standard Webhooks. The id is that of the event, the time that of the attempt: a receiver refuses an old
     /// one, and an event may be pending for days.
     pub(super) fn sign(&self, headers: &mut HeaderMap, now: Timestamp, body: &[u8]) {

@@ -50,6 +50,24 @@ impl Envelope {
 }
 
 #[cfg(test)]
+impl Envelope {
+    /// The envelope of a delivery with this id to `team/shop`.
+    pub(super) fn sample(delivery: &str, id: &str, events: Vec<Event>) -> Self {
+        Self {
+            uid: "uid".into(),
+            namespace: "team".into(),
+            name: "shop".into(),
+            delivery: delivery.into(),
+            id: id.into(),
+            source: "https://git.acme.io/acme/shop".into(),
+            repository_id: "7".into(),
+            at: Timestamp::UNIX_EPOCH,
+            events,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::providers::webhook::Change;
@@ -57,17 +75,7 @@ mod tests {
     #[test]
     fn ids_are_numbered_only_when_there_are_several() {
         let push = |name: &str| Event::of_reference(name, Change::Updated).unwrap();
-        let mut envelope = Envelope {
-            uid: "uid".into(),
-            namespace: "team".into(),
-            name: "shop".into(),
-            delivery: "d".into(),
-            id: "d".into(),
-            source: "https://git.acme.io/acme/shop".into(),
-            repository_id: "7".into(),
-            at: Timestamp::UNIX_EPOCH,
-            events: vec![push("refs/heads/main")],
-        };
+        let mut envelope = Envelope::sample("d", "d", vec![push("refs/heads/main")]);
         assert_eq!(envelope.event_id(0), "d");
         envelope.events.push(push("refs/heads/next"));
         assert_eq!([envelope.event_id(0), envelope.event_id(1)], ["d/1", "d/2"]);

@@ -458,9 +458,12 @@ impl Route {
         let proved = derived_second(secret_version).unwrap_or_default();
         let newest = self.state.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
         let present = self.config.secret_version.as_deref();
-        let updates_its_hook = || self.connection.as_ref().and_then(|connection| connection.provider);
-        if self.config.moved || updates_its_hook().is_some_and(|provider| provider.capabilities().update_sets_secret) {
-            return self.config.moved;
+        if self.config.moved {
+            return true;
+        }
+        let provider = self.connection.as_ref().and_then(|connection| connection.provider);
+        if provider.is_some_and(|provider| provider.capabilities().update_sets_secret) {
+            return false;
         }
         present != Some(secret_version)
             || present.and_then(derived_second).is_some_and(|present| newest > present)

@@ -165,7 +165,8 @@ impl UnverifiedRequest<'_> {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
+/// The length that a request declares.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

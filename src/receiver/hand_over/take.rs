@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
 use tokio::sync::Semaphore;
@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::wire::{self, Answer, LONGEST_BATCH, Taken, WireError};
 use crate::receiver::dedupe::Dedupe;
 use crate::receiver::metrics::Metrics;
-use crate::receiver::outbox::{KeepError, Kept, Outbox, Record};
+use crate::receiver::outbox::{KeepError, Outbox, Record};
 use crate::receiver::sinks::Dispatcher;
+use crate::receiver::verify::content_length;
 
 /// Timeout for a batch: for its turn, and again for its arrival.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -145,21 +146,23 @@ impl Inner {
         let known = self.dispatcher.identities();
         let storing = deliveries.into_iter().map(|(record, body)| async {
             if known.contains(&record.envelope.identity()) {
-                return (record, None);
+                return (record, Err(Taken::Kept));
             }
             // Dead letters must not push out what is pending.
             if record.open_events().is_empty() && !self.outbox.has_room(&record, body.len()) {
-                let limit = u64::try_from(body.len()).unwrap_or(u64::MAX);
-                return (record, Some(Kept { dropped: Vec::new(), result: Err(KeepError::TooLarge { limit }) }));
+                return (record, Err(Taken::TooLarge));
             }
             let kept = self.outbox.keep(record.clone(), body).await;
-            (record, Some(kept))
+            (record, Ok(kept))
         });
         let mut taken = Vec::new();
         for (record, kept) in join_all(storing).await {
-            let Some(kept) = kept else {
-                taken.push(Taken::Kept);
-                continue;
+            let kept = match kept {
+                Ok(kept) => kept,
+                Err(without_storing) => {
+                    taken.push(without_storing);
+                    continue;
+                }
             };
             taken.push(match kept.result {
                 Ok(place) if place.durable => {
@@ -205,8 +208,4 @@ where
         whole.extend_from_slice(&data);
     }
     Ok(whole.freeze())
-}
-
-fn content_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -68,23 +68,12 @@ const fn change(event: &Event) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
 
     fn envelope(id: &str, events: Vec<Event>) -> Envelope {
-        Envelope {
-            uid: "uid".into(),
-            namespace: "team".into(),
-            name: "shop".into(),
-            delivery: id.into(),
-            id: id.into(),
-            source: "https://git.acme.io/acme/shop".into(),
-            repository_id: "7".into(),
-            at: Timestamp::UNIX_EPOCH,
-            events,
-        }
+        Envelope::sample(id, id, events)
     }
 
     fn push(reference: &str) -> Event {

@@ -50,7 +50,9 @@ async fn a_namespace_that_does_its_worst_harms_no_other() {
         let burst = (0..300).map(|number| evil(&format!("burst-{number}"), long(&format!("burst-{number}"), 20 << 10)));
         let forged = (0..300).map(|number| Shot { secret: "wrong".into(), ..evil(&format!("forged-{number}"), long("forged", 500)) });
         let shots: Vec<_> = large.chain(burst).chain(forged).collect();
-        join_all(shots.iter().map(|shot| harness.send(shot))).await
+        // A body that is refused while it is sent may end with a broken pipe instead of an answer.
+        let code = async |shot| harness.request(shot).send().await.map_or(0, |answer| answer.status().as_u16());
+        join_all(shots.iter().map(code)).await
     };
     let others = async {
         let mut codes = Vec::new();
