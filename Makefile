@@ -11,7 +11,8 @@ help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  Variables: quickstart takes ONCE=1 (exit at the end), CLUSTER=current (the cluster of the current kubeconfig)"
 	@echo "  and PROVIDER=gitlab, or another provider that has a simulator (instead of Gitea);"
-	@echo "  bench takes SIZE=10000 (number of bindings instead of 1000) and ONLY=memory (memory use with hostile peers);"
+	@echo "  bench takes SIZE=10000 (number of bindings instead of 1000) and ONLY=memory (memory use with hostile peers)"
+	@echo "  or ONLY=deliveries (the receiver);"
 	@echo "  fuzz takes FUZZ_SECONDS=60 (for each target, instead of 600) and ONLY=glob (one target)."
 
 quickstart: ## Demonstrate the main use end to end with a real cluster and a real Gitea; runs until Ctrl-C

@@ -13,10 +13,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// The length of each body, in bytes.
-const LENGTH: usize = 8 * 1024;
-/// The number of concurrent connections.
-const CONNECTIONS: usize = 32;
 /// Placeholder that is replaced by a different commit in each delivery: an identical body is a duplicate, which costs less.
 const COMMIT: &str = "0000000000000000000000000000000000000000";
 
@@ -31,12 +27,37 @@ pub struct Target {
     pub slug: String,
 }
 
+/// What the deliveries of one run have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The length of each body, in bytes.
+    pub length: usize,
+    /// The branch that is pushed to.
+    pub branch: &'static str,
+    /// The number of branches that one delivery pushes to: `branch` and others like it.
+    pub branches: usize,
+}
+
+/// How deliveries are sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// The number of concurrent connections.
+    pub connections: usize,
+    /// Deliveries per second, regardless of answers. Without it, each is sent as soon as the previous one of its connection is
+    /// answered.
+    pub pace: Option<f64>,
+    /// The statuses that are expected.
+    pub expected: &'static [u16],
+}
+
 /// Every delivery of one run, signed.
 #[derive(Debug)]
 pub struct Deliveries {
     targets: Vec<(Target, Body)>,
     signatures: Vec<String>,
     first: usize,
+    /// The index of the one to send next.
+    next: AtomicUsize,
 }
 
 /// A body and the offset of its commit.
@@ -52,7 +73,7 @@ pub struct Answers {
     pub count: usize,
     /// From the first to the last.
     pub taken: Duration,
-    /// From the time at which a delivery was due to its answer, sorted.
+    /// From the time at which a delivery was due to its answer with 2xx, sorted.
     pub latencies: Vec<Duration>,
 }
 
@@ -69,19 +90,24 @@ impl Answers {
 }
 
 impl Body {
-    /// A push to a branch that no sink wants, in Data Center's form, of the full length.
-    fn of(target: &Target) -> Result<Self> {
-        let document = |padding: &str| {
+    /// A push in Data Center's form. It has only the members that a reader needs, so that it can be short.
+    fn of(target: &Target, shape: Shape) -> Result<Self> {
+        let change = |number: usize| {
+            let suffix = if number == 0 { String::new() } else { format!("-{number}") };
             json!({
-                "eventKey": "repo:refs_changed", "date": "2026-11-20T12:00:00+0000", "actor": {"name": "ada", "displayName": padding},
-                "repository": {"slug": target.slug, "id": target.id, "name": target.slug, "project": {"key": "APP", "id": 1, "name": "App"}},
-                "changes": [{
-                    "ref": {"id": "refs/heads/bench", "displayId": "bench", "type": "BRANCH"}, "refId": "refs/heads/bench",
-                    "fromHash": "ffffffffffffffffffffffffffffffffffffffff", "toHash": COMMIT, "type": "UPDATE",
-                }],
+                "refId": format!("refs/heads/{}{suffix}", shape.branch),
+                "fromHash": "ffffffffffffffffffffffffffffffffffffffff", "toHash": COMMIT, "type": "UPDATE",
             })
         };
-        let missing = LENGTH.saturating_sub(document("").to_string().len());
+        let changes: Vec<Value> = (0..shape.branches).map(change).collect();
+        let document = |padding: &str| {
+            json!({
+                "actor": {"name": padding},
+                "repository": {"slug": target.slug, "id": target.id, "project": {"key": "APP"}},
+                "changes": changes,
+            })
+        };
+        let missing = shape.length.saturating_sub(document("").to_string().len());
         let text = document(&"a".repeat(missing)).to_string();
         let commit = text.find(COMMIT).context("no commit in the body")?;
         Ok(Self { text: text.into_bytes(), commit })
@@ -101,18 +127,23 @@ impl Deliveries {
     /// # Errors
     ///
     /// When there is no target.
-    pub fn sign(targets: &[Target], count: usize, first: usize) -> Result<Self> {
+    pub fn sign(targets: &[Target], count: usize, first: usize, shape: Shape) -> Result<Self> {
         ensure!(!targets.is_empty(), "no hook to deliver for");
-        let targets: Vec<_> = targets.iter().map(|target| anyhow::Ok((target.clone(), Body::of(target)?))).collect::<Result<_>>()?;
+        let targets: Vec<_> = targets.iter().map(|target| anyhow::Ok((target.clone(), Body::of(target, shape)?))).collect::<Result<_>>()?;
         let keys: Vec<_> = targets.iter().map(|(target, _)| hmac::Key::new(hmac::HMAC_SHA256, target.secret.as_bytes())).collect();
-        let mut body = Vec::with_capacity(LENGTH);
+        let mut body = Vec::with_capacity(shape.length);
         let signatures = (0..count).map(|index| {
             body.clear();
             targets[index % targets.len()].1.number(first + index, &mut body);
             hex::encode(hmac::sign(&keys[index % keys.len()], &body))
         });
         let signatures = signatures.collect();
-        Ok(Self { targets, signatures, first })
+        Ok(Self { targets, signatures, first, next: AtomicUsize::new(0) })
+    }
+
+    /// Sends nothing more after the answers that are due.
+    pub fn stop(&self) {
+        self.next.store(self.signatures.len(), Ordering::Relaxed);
     }
 
     /// One request as on the wire.
@@ -131,16 +162,15 @@ impl Deliveries {
         body.number(self.first + index, into);
     }
 
-    /// Sends all deliveries: each as soon as the previous one is answered, or, with a pace, this many per second regardless of
-    /// answers. The latency of a delivery that starts late, because the one before it took long, counts from the time at which it
-    /// was due.
+    /// Sends all deliveries. The latency of a delivery that starts late, because the one before it took long, counts from the time
+    /// at which it was due.
     ///
     /// # Errors
     ///
-    /// When an answer is not 200.
-    pub async fn send(self: &Arc<Self>, to: SocketAddr, pace: Option<f64>) -> Result<Answers> {
+    /// When an answer has an unexpected status.
+    pub async fn send(self: &Arc<Self>, to: SocketAddr, load: Load) -> Result<Answers> {
         let deliveries = Arc::clone(self);
-        let load = move || {
+        let send = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 // Waking a sleeping sender costs the server more than many answers do, and a fast server would find no sleeping
@@ -150,57 +180,75 @@ impl Deliveries {
                         tokio::task::yield_now().await;
                     }
                 });
-                let answers = deliveries.send_all(to, pace).await;
+                let answers = deliveries.send_all(to, load).await;
                 awake.abort();
                 answers
             })
         };
-        tokio::task::spawn_blocking(load).await?
+        tokio::task::spawn_blocking(send).await?
     }
 
-    async fn send_all(self: &Arc<Self>, to: SocketAddr, pace: Option<f64>) -> Result<Answers> {
-        let next = Arc::new(AtomicUsize::new(0));
+    async fn send_all(self: &Arc<Self>, to: SocketAddr, load: Load) -> Result<Answers> {
+        self.next.store(0, Ordering::Relaxed);
         let began = Instant::now();
         let mut senders = JoinSet::new();
-        for _ in 0..CONNECTIONS {
-            senders.spawn(Arc::clone(self).send_some(to, Arc::clone(&next), began, pace));
+        for _ in 0..load.connections {
+            senders.spawn(Arc::clone(self).send_some(to, began, load));
         }
-        let mut latencies = Vec::with_capacity(self.signatures.len());
+        let (mut count, mut latencies) = (0, Vec::with_capacity(self.signatures.len()));
         while let Some(sent) = senders.join_next().await {
-            latencies.extend(sent??);
+            let (answered, accepted) = sent??;
+            count += answered;
+            latencies.extend(accepted);
         }
         let taken = began.elapsed();
         latencies.sort();
-        Ok(Answers { count: latencies.len(), taken, latencies })
+        Ok(Answers { count, taken, latencies })
     }
 
-    async fn send_some(
-        self: Arc<Self>,
-        to: SocketAddr,
-        next: Arc<AtomicUsize>,
-        began: Instant,
-        pace: Option<f64>,
-    ) -> Result<Vec<Duration>> {
-        let mut stream = TcpStream::connect(to).await?;
-        stream.set_nodelay(true)?;
-        let (mut request, mut answer, mut latencies) = (Vec::with_capacity(LENGTH + 1024), Vec::with_capacity(1024), Vec::new());
+    /// Sends what no other sender has taken, and returns the number of answers and the latencies of those with 2xx.
+    async fn send_some(self: Arc<Self>, to: SocketAddr, began: Instant, load: Load) -> Result<(usize, Vec<Duration>)> {
+        let mut stream = connect(to).await?;
+        let (mut request, mut answer, mut count, mut latencies) = (Vec::new(), Vec::with_capacity(1024), 0, Vec::new());
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.signatures.len() {
-                return Ok(latencies);
+                return Ok((count, latencies));
             }
             self.request(index, &mut request);
-            let due =
-                pace.map_or_else(Instant::now, |pace| began + Duration::from_secs_f64(f64::from(u32::try_from(index).unwrap_or(0)) / pace));
-            if pace.is_some() {
+            let due = match load.pace {
+                Some(pace) => began + Duration::from_secs_f64(f64::from(u32::try_from(index).unwrap_or(0)) / pace),
+                None => Instant::now(),
+            };
+            if load.pace.is_some() {
                 tokio::time::sleep_until(due.into()).await;
             }
-            stream.write_all(&request).await?;
-            let status = read_answer(&mut stream, &mut answer).await?;
-            ensure!(status == 200, "delivery {index} was answered with {status}");
-            latencies.push(due.elapsed());
+            let status = match exchange(&mut stream, &request, &mut answer).await {
+                // A body that is refused while it is being sent may end the connection before the answer is read.
+                Err(_) if load.expected.contains(&503) => {
+                    stream = connect(to).await?;
+                    503
+                }
+                status => status?,
+            };
+            ensure!(load.expected.contains(&status), "delivery {index} was answered with {status}");
+            count += 1;
+            if status < 300 {
+                latencies.push(due.elapsed());
+            }
         }
     }
+}
+
+async fn connect(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn exchange(stream: &mut TcpStream, request: &[u8], answer: &mut Vec<u8>) -> Result<u16> {
+    stream.write_all(request).await?;
+    read_answer(stream, answer).await
 }
 
 /// Reads one answer with a length, and returns its status.

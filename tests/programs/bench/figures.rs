@@ -67,7 +67,7 @@ impl Figures {
     /// When a file cannot be read or the build engine fails.
     pub async fn sizes(&mut self, laid_out: &Image) -> Result<()> {
         let binary = std::fs::metadata(laid_out.root.join("forgebind"))?.len();
-        self.bytes("binary, static and stripped", binary, 20 * MIB);
+        self.bytes("binary, static and stripped", binary, 16 * MIB);
         let mut command = Command::new("du");
         command.args(["--apparent-size", "--block-size=1", "--summarize"]).arg(&laid_out.root);
         let printed = output_of(command).await?;

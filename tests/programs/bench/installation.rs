@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use http::Method;
+use http::{Method, StatusCode};
 use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt as _};
@@ -18,17 +18,22 @@ use crate::bare;
 use crate::deliveries::{Target, targets};
 use crate::figures::Figures;
 use crate::memory;
+use crate::outbox;
 use crate::process::{pid, processor_seconds, resident};
-use crate::receiver;
+use crate::receiver::{self, Subject};
+use crate::tenants::{self, Tenants};
 use testkit::control_plane::{AuditEvent, ControlPlane};
 use testkit::operator::{Operator, Options};
 use testkit::plain_http;
 use testkit::sim::bitbucket_data_center::BitbucketDataCenter;
 use testkit::sim::{Request, Simulator};
+use testkit::sink::{Behavior, SinkServer};
 
 /// The number of bindings that a client processes at once: the same as in the operator.
 pub const AT_ONCE: usize = 32;
 const CONNECTION: &str = "git";
+/// The Service of each namespace.
+const SINK: &str = "ci";
 /// How long the operator is observed at rest.
 const REST: Duration = Duration::from_secs(30);
 /// A start-up time is the median of this number of starts.
@@ -42,6 +47,8 @@ pub struct Installation {
     options: Options,
     /// Half of the bindings are in each, so that an operator can watch only half of them.
     namespaces: [String; 2],
+    /// The sinks of the bindings of each.
+    sinks: [SinkServer; 2],
     size: usize,
 }
 
@@ -62,8 +69,11 @@ impl Installation {
         let simulator = Simulator::start(|settings| Box::new(BitbucketDataCenter::new(settings).with_repositories(size, "bench"))).await?;
         let namespaces = [plane.cluster().create_namespace("bench").await?, plane.cluster().create_namespace("bench").await?];
         let options = Options::on(&plane, &[&namespaces[0], &namespaces[1]], None).await?;
+        let sinks = [SinkServer::start().await?, SinkServer::start().await?];
+        let resolve = sinks.iter().zip(&namespaces).map(|(sink, namespace)| sink.resolve(SINK, namespace));
+        let options = options.with("resolve", &resolve.collect::<Vec<_>>().join(","));
         let options = options.with("leader-election", "true").executable(&program);
-        Ok(Self { plane, simulator, program, options, namespaces, size })
+        Ok(Self { plane, simulator, program, options, namespaces, sinks, size })
     }
 
     /// Measures every figure.
@@ -85,21 +95,55 @@ impl Installation {
         progress.say(&format!("starting again with {size} bindings"));
         let (full, _) = self.starts(&self.options).await?;
         figures.time(format!("start to ready, {size} bindings"), full, Duration::from_secs(3));
-        let half = self.options.clone().watching(&self.plane, &[&self.namespaces[0]]).await?;
-        let resident_half = self.resident_at_rest(&half).await?;
         progress.say(&format!("observing the idle operator for {} s", REST.as_secs()));
-        let resident_full = self.rest(figures).await?;
-        figures.bytes(format!("resident memory, {size} bindings"), resident_full, 64 * 1024 * 1024);
-        figures.note("resident memory, no objects", format!("{:.1} MiB", mebibytes(resident_empty)));
-        let added = mebibytes(resident_full.saturating_sub(resident_half)) * 1024.0;
-        figures.at_most("resident memory, each further binding", added / number(size - size / 2), " KiB", 4.0);
+        let resident_both = self.rest(figures).await?;
+        figures.note(format!("resident memory of both in one process, {size} bindings"), format!("{:.1} MiB", mebibytes(resident_both)));
+        figures.note("the same, no objects", format!("{:.1} MiB", mebibytes(resident_empty)));
+        for role in ["controller", "receiver"] {
+            let whole = self.resident_at_rest(&self.options.clone().only(role)).await?;
+            let half = self.options.clone().only(role).watching(&self.plane, &[&self.namespaces[0]]).await?;
+            let half = self.resident_at_rest(&half).await?;
+            self.options.clone().watching(&self.plane, &[&self.namespaces[0], &self.namespaces[1]]).await?;
+            figures.bytes(format!("resident memory of the {role}, {size} bindings"), whole, 64 * 1024 * 1024);
+            let added = mebibytes(whole.saturating_sub(half)) * 1024.0;
+            figures.at_most("the same, each further binding", added / number(size - size / 2), " KiB", 4.0);
+        }
 
         progress.say("sending the same requests with a bare client");
         let bare = bare::converge(&self.plane, &self.simulator, &calls, &self.namespaces).await?;
         figures.note(format!("{size} bindings by a bare client"), format!("{:.2} s", bare.as_secs_f64()));
         figures.at_least("ratio to the bare client", bare.as_secs_f64() / convergence.as_secs_f64(), 0.6);
-        receiver::measure(&self.plane, &self.program, &self.options, &self.targets(&calls).await?, figures, progress).await?;
+        self.measure_receiver(&calls, figures, progress).await?;
         self.measure_memory(figures, progress).await
+    }
+
+    /// Measures only the receiver.
+    ///
+    /// # Errors
+    ///
+    /// When a step fails.
+    pub async fn measure_deliveries(&self, figures: &mut Figures, progress: &Progress) -> Result<()> {
+        progress.say(&format!("creating {} bindings", self.size));
+        self.fill().await?;
+        let (_, calls) = self.converge(figures).await?;
+        self.measure_receiver(&calls, figures, progress).await
+    }
+
+    async fn measure_receiver(&self, calls: &[Request], figures: &mut Figures, progress: &Progress) -> Result<()> {
+        let targets = self.targets(calls).await?;
+        // Every second binding is in the second namespace, as `fill` creates them.
+        let of_namespace = |number: usize| {
+            let is_of = |target: &&Target| number_of(&target.slug).is_some_and(|index| index % 2 == number);
+            targets.iter().filter(is_of).cloned().collect()
+        };
+        let tenants = Tenants { targets: [of_namespace(0), of_namespace(1)], sinks: self.sinks.each_ref() };
+        let subject = Subject { plane: &self.plane, program: &self.program, options: self.options.clone(), targets };
+        receiver::measure(&subject, figures, progress).await?;
+        for sink in &self.sinks {
+            sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        outbox::measure(&subject, figures, progress).await?;
+        tenants::measure(&subject, &tenants, figures, progress).await
     }
 
     /// Measures only the memory under hostile peers.
@@ -130,8 +174,8 @@ impl Installation {
         let (cluster, seed_data) = (self.plane.cluster(), self.simulator.seed_data());
         let data: Vec<_> = seed_data.credential.iter().map(|(key, value)| (*key, value.as_str())).collect();
         cluster.apply_secret(&self.namespaces[0], "credential", &data).await?;
-        for namespace in &self.namespaces {
-            cluster.create_service(namespace, "ci", 80).await?;
+        for (namespace, sink) in self.namespaces.iter().zip(&self.sinks) {
+            cluster.create_service(namespace, SINK, sink.port()).await?;
         }
         let client = cluster.client()?;
         let connection = json!({
@@ -154,7 +198,7 @@ impl Installation {
                             "repository": format!("APP/bench-{index}"),
                             "webhook": {"events": ["Push", "PullRequest"]},
                             // No sink wants the pushes with which the receiver is measured.
-                            "sinks": [{"name": "ci", "service": {"name": "ci", "port": 80, "path": "/events"}, "branches": ["main"]}],
+                            "sinks": [{"name": SINK, "service": {"name": SINK, "port": self.sinks[index % 2].port()}, "branches": ["main"]}],
                         },
                     });
                     anyhow::Ok(bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?)
@@ -270,6 +314,11 @@ impl Installation {
         ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
         Ok(memory)
     }
+}
+
+/// The number at the end of a repository's name.
+fn number_of(slug: &str) -> Option<usize> {
+    slug.rsplit('-').next()?.parse().ok()
 }
 
 /// Waits until the operator is ready, with such short pauses that they do not affect the result.

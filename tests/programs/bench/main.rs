@@ -4,7 +4,7 @@
 //! one.
 //!
 //! `make bench` runs it. `SIZE=10000` uses 10,000 bindings instead of 1,000; `ONLY=memory` measures only the memory under hostile
-//! peers. It asserts nothing.
+//! peers, `ONLY=deliveries` only the receiver. It asserts nothing.
 
 #![allow(clippy::disallowed_methods, clippy::indexing_slicing)]
 
@@ -13,8 +13,10 @@ mod deliveries;
 mod figures;
 mod installation;
 mod memory;
+mod outbox;
 mod process;
 mod receiver;
+mod tenants;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -23,6 +25,7 @@ use anyhow::{Context as _, Result};
 
 use figures::Figures;
 use installation::Installation;
+use testkit::container::Image;
 use testkit::image;
 
 /// The number of bindings without `SIZE`.
@@ -64,16 +67,22 @@ async fn run() -> Result<()> {
     };
     let progress = Progress { began: Instant::now() };
     progress.say("building the release binary and the image (takes minutes the first time)");
-    let image = image::image().await?;
     let mut figures = Figures::default();
+    let image = image::image().await?;
     figures.sizes(image).await?;
+    let measured = measure(image, size, &mut figures, &progress).await;
+    // What was measured before a failure is worth reading.
+    println!("{figures}");
+    measured
+}
+
+async fn measure(image: &Image, size: usize, figures: &mut Figures, progress: &Progress) -> Result<()> {
     progress.say("starting etcd, kube-apiserver and the simulator");
     let installation = Installation::start(image.root.join("forgebind"), size).await?;
-    if std::env::var("ONLY").is_ok_and(|only| only == "memory") {
-        installation.measure_memory(&mut figures, &progress).await?;
-    } else {
-        installation.measure(&mut figures, &progress).await?;
+    match std::env::var("ONLY").as_deref() {
+        Ok("memory") => installation.measure_memory(figures, progress).await,
+        Ok("deliveries") => installation.measure_deliveries(figures, progress).await,
+        Ok("") | Err(_) => installation.measure(figures, progress).await,
+        Ok(other) => anyhow::bail!("ONLY is {other:?}, but must be memory or deliveries"),
     }
-    println!("{figures}");
-    Ok(())
 }

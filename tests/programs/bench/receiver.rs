@@ -18,9 +18,9 @@ use ring::hmac;
 use tokio::net::TcpStream;
 
 use crate::Progress;
-use crate::deliveries::{Answers, Deliveries, Target};
+use crate::deliveries::{Answers, Deliveries, Load, Shape, Target};
 use crate::figures::Figures;
-use crate::process::{pid, processor_seconds};
+use crate::process::{peak, pid, processor_seconds};
 use testkit::components::output_of;
 use testkit::control_plane::ControlPlane;
 use testkit::operator::{Operator, Options};
@@ -38,28 +38,166 @@ const WARM_UP: usize = 4_000;
 /// Rounds at full speed, and as many at half of it. Because other programs also use the machine, the two servers take turns, and
 /// a ratio compares two consecutive rounds.
 const ROUNDS: usize = 5;
+/// The lengths of bodies, in bytes.
+const LENGTHS: [(usize, &str); 3] = [(256, "256 B"), (8 * 1024, "8 KiB"), (25 * 1024, "25 KiB")];
+/// Concurrent connections at full speed.
+const CONNECTIONS: usize = 32;
+/// As fast as the server answers.
+pub const FULL: Load = Load { connections: CONNECTIONS, pace: None, expected: &[200, 202] };
+/// Ten times as many open requests, of which the server may turn some away.
+const OVERLOAD: Load = Load { connections: 10 * CONNECTIONS, pace: None, expected: &[200, 202, 503] };
+/// Peak memory with so many open requests.
+const OVERLOAD_MEMORY: u64 = 128 * 1024 * 1024;
+
+/// What is measured.
+pub struct Subject<'a> {
+    pub plane: &'a ControlPlane,
+    pub program: &'a Path,
+    pub options: Options,
+    pub targets: Vec<Target>,
+}
+
+/// Signs deliveries. None is sent twice, because a duplicate costs less.
+pub struct Signer<'a> {
+    targets: &'a [Target],
+    next: usize,
+}
+
+impl<'a> Signer<'a> {
+    /// For these targets, with commits numbered from `first`.
+    pub const fn new(targets: &'a [Target], first: usize) -> Self {
+        Self { targets, next: first }
+    }
+
+    /// Signs `count` deliveries that were not sent before.
+    ///
+    /// # Errors
+    ///
+    /// When there is no target.
+    pub fn sign(&mut self, count: usize, shape: Shape) -> Result<Arc<Deliveries>> {
+        let first = self.next;
+        self.next += count;
+        Deliveries::sign(self.targets, count, first, shape).map(Arc::new)
+    }
+
+    /// The deliveries of several rounds.
+    ///
+    /// # Errors
+    ///
+    /// When there is no target.
+    pub fn rounds(&mut self, rounds: usize, count: usize, shape: Shape) -> Result<Vec<Arc<Deliveries>>> {
+        (0..rounds).map(|_| self.sign(count, shape)).collect()
+    }
+}
 
 /// A server to measure.
-struct Server {
+pub struct Server {
     process: u32,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 /// The result of one round.
-struct Round {
-    answers: Answers,
+pub struct Round {
+    pub answers: Answers,
     /// The seconds of its core that it used.
     processor: f64,
 }
 
 impl Round {
     /// Deliveries per second of its core. Time in which other processes used the core does not count.
-    fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         self.answers.rate() * self.answers.taken.as_secs_f64() / self.processor
     }
 
     fn p99(&self) -> f64 {
-        self.answers.p99().as_secs_f64() * 1000.0
+        milliseconds(self.answers.p99())
+    }
+}
+
+/// A duration in milliseconds.
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+impl Server {
+    /// Delivers, and measures the processor time.
+    ///
+    /// # Errors
+    ///
+    /// When an answer has an unexpected status.
+    pub async fn round(&self, deliveries: &Arc<Deliveries>, load: Load) -> Result<Round> {
+        let before = processor_seconds(self.process)?;
+        let answers = deliveries.send(self.address, load).await?;
+        Ok(Round { answers, processor: processor_seconds(self.process)? - before })
+    }
+}
+
+/// A receiver and the bare server on the first core, and this program on the others. The cluster stands still, so that no route
+/// changes.
+pub struct Servers {
+    pub receiver: Server,
+    pub bare: Server,
+    operator: Operator,
+    others: String,
+    _bare: (Process, Scratch),
+}
+
+impl Servers {
+    /// Starts both.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not start, or there is only one core.
+    pub async fn start(subject: &Subject<'_>, options: Options) -> Result<Self> {
+        let operator = Operator::start(options.only("receiver")).await?;
+        let (bare_process, bare_address) = start_bare(&subject.targets).await?;
+        let receiver = Server { process: pid(subject.program)?, address: operator.url().trim_start_matches("http://").parse()? };
+        let bare = Server { process: pid(&std::env::current_exe()?)?, address: bare_address };
+        subject.plane.hold_still()?;
+        let others = others()?;
+        pin(std::process::id(), &others).await?;
+        for server in [&receiver, &bare] {
+            pin(server.process, "0").await?;
+        }
+        Ok(Self { receiver, bare, operator, others, _bare: bare_process })
+    }
+
+    /// The receiver's peak memory in bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn peak(&self) -> Result<u64> {
+        peak(self.receiver.process).context("the receiver ended early")
+    }
+
+    /// Ends both, and lets the cluster go on. `kill` ends the receiver as a crash does.
+    ///
+    /// # Errors
+    ///
+    /// When the receiver fails while stopping.
+    pub async fn stop(self, subject: &Subject<'_>, kill: bool) -> Result<()> {
+        pin(std::process::id(), &format!("0,{}", self.others)).await?;
+        subject.plane.go_on()?;
+        if kill {
+            self.operator.kill();
+            return Ok(());
+        }
+        ensure!(self.operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
+        Ok(())
+    }
+
+    /// Rounds of both servers in turn, with the same deliveries.
+    ///
+    /// # Errors
+    ///
+    /// When an answer has an unexpected status.
+    pub async fn pairs(&self, rounds: &[Arc<Deliveries>], load: Load) -> Result<Vec<(Round, Round)>> {
+        let mut pairs = Vec::with_capacity(rounds.len());
+        for deliveries in rounds {
+            pairs.push((self.receiver.round(deliveries, load).await?, self.bare.round(deliveries, load).await?));
+        }
+        Ok(pairs)
     }
 }
 
@@ -68,78 +206,51 @@ impl Round {
 /// # Errors
 ///
 /// When a server does not start or refuses a delivery.
-pub async fn measure(
-    plane: &ControlPlane,
-    program: &Path,
-    options: &Options,
-    targets: &[Target],
-    figures: &mut Figures,
-    progress: &Progress,
-) -> Result<()> {
-    progress.say("signing deliveries");
-    let mut first = 0;
-    let mut signed = |count: usize| {
-        first += count;
-        Deliveries::sign(targets, count, first - count).map(Arc::new)
-    };
-    let warm_up = signed(WARM_UP)?;
-    // No delivery is sent twice, because a duplicate costs less.
-    let rounds = (0..2 * ROUNDS).map(|_| signed(COUNT)).collect::<Result<Vec<_>>>()?;
-    let (full, half) = rounds.split_at(ROUNDS);
-
+pub async fn measure(subject: &Subject<'_>, figures: &mut Figures, progress: &Progress) -> Result<()> {
     progress.say("delivering to the receiver and to the bare server");
-    let operator = Operator::start(options.beside()?.only("receiver")).await?;
-    let (_bare, bare_address) = start_bare(targets).await?;
-    let receiver = Server { process: pid(program)?, address: operator.url().trim_start_matches("http://").parse()? };
-    let bare = Server { process: pid(&std::env::current_exe()?)?, address: bare_address };
-    // During these seconds its routes do not change.
-    plane.hold_still()?;
-    let others = others()?;
-    pin(std::process::id(), &others).await?;
-    for server in [&receiver, &bare] {
-        pin(server.process, "0").await?;
-        server.round(&warm_up, None).await?;
+    let servers = Servers::start(subject, subject.options.beside()?).await?;
+    let mut signer = Signer::new(&subject.targets, 0);
+    // No sink wants this branch.
+    let shape = |length| Shape { length, branch: "bench", branches: 1 };
+    let warm_up = signer.sign(WARM_UP, shape(LENGTHS[1].0))?;
+    for server in [&servers.receiver, &servers.bare] {
+        server.round(&warm_up, FULL).await?;
     }
-    let full = pairs(&receiver, &bare, full, None).await?;
-    let pace = median(full.iter().map(|(ours, _)| ours.answers.rate())) / 2.0;
-    let half = pairs(&receiver, &bare, half, Some(pace)).await?;
-    pin(std::process::id(), &format!("0,{others}")).await?;
-    plane.go_on()?;
-    ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
-    tell(figures, &full, &half);
-    Ok(())
+    for (length, name) in LENGTHS {
+        progress.say(&format!("delivering bodies of {name}"));
+        let rounds = signer.rounds(2 * ROUNDS, COUNT, shape(length))?;
+        let (full, half) = rounds.split_at(ROUNDS);
+        let full = servers.pairs(full, FULL).await?;
+        let pace = median(full.iter().map(|(ours, _)| ours.answers.rate())) / 2.0;
+        let half = servers.pairs(half, Load { pace: Some(pace), ..FULL }).await?;
+        tell(figures, name, &full, &half);
+    }
+    progress.say("delivering with ten times as many open requests");
+    let overload = servers.receiver.round(&signer.sign(3 * COUNT, shape(LENGTHS[1].0))?, OVERLOAD).await?;
+    let accepted = overload.answers.latencies.len();
+    figures.at_most(format!("p99 with {} open requests, accepted", OVERLOAD.connections), overload.p99(), " ms", 100.0);
+    figures.note("accepted of these", format!("{accepted} of {}", overload.answers.count));
+    figures.bytes("peak memory of the receiver until then", servers.peak()?, OVERLOAD_MEMORY);
+    servers.stop(subject, false).await
 }
 
-fn tell(figures: &mut Figures, full: &[(Round, Round)], half: &[(Round, Round)]) {
+fn tell(figures: &mut Figures, name: &str, full: &[(Round, Round)], half: &[(Round, Round)]) {
     let rates = (median(full.iter().map(|(ours, _)| ours.rate())), median(full.iter().map(|(_, bare)| bare.rate())));
-    figures.note("deliveries of 8 KiB per second and core", format!("{:.0}", rates.0));
+    figures.note(format!("deliveries of {name} per second and core"), format!("{:.0}", rates.0));
     figures.note("the same by a bare server with HMAC", format!("{:.0}", rates.1));
-    let ratios: Vec<f64> = full.iter().map(|(ours, bare)| ours.rate() / bare.rate()).collect();
-    let (least, most) = ratios.iter().fold((f64::MAX, 0.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
-    figures.at_least("ratio to the bare server", median(ratios), 0.7);
-    figures.note("smallest and largest ratio of a round", format!("{least:.2} and {most:.2}"));
-    figures.note("p99 at half load", format!("{:.2} ms", median(half.iter().map(|(ours, _)| ours.p99()))));
+    tell_ratio(figures, format!("ratio to the bare server, {name}"), full, 0.7);
+    figures.note(format!("p99 at half load, {name}"), format!("{:.2} ms", median(half.iter().map(|(ours, _)| ours.p99()))));
     figures.note("p99 of the bare server at half load", format!("{:.2} ms", median(half.iter().map(|(_, bare)| bare.p99()))));
     let more = median(half.iter().map(|(ours, bare)| ours.p99() - bare.p99()));
-    figures.at_most("p99 above the bare server's", more, " ms", 3.0);
+    figures.at_most(format!("p99 above the bare server's, {name}"), more, " ms", 3.0);
 }
 
-/// Rounds of both servers in turn, with the same deliveries.
-async fn pairs(receiver: &Server, bare: &Server, rounds: &[Arc<Deliveries>], pace: Option<f64>) -> Result<Vec<(Round, Round)>> {
-    let mut pairs = Vec::with_capacity(rounds.len());
-    for deliveries in rounds {
-        pairs.push((receiver.round(deliveries, pace).await?, bare.round(deliveries, pace).await?));
-    }
-    Ok(pairs)
-}
-
-impl Server {
-    /// Delivers as fast as possible, or at a pace.
-    async fn round(&self, deliveries: &Arc<Deliveries>, pace: Option<f64>) -> Result<Round> {
-        let before = processor_seconds(self.process)?;
-        let answers = deliveries.send(self.address, pace).await?;
-        Ok(Round { answers, processor: processor_seconds(self.process)? - before })
-    }
+/// Adds the ratio of our rate to the bare server's, with its smallest and largest value.
+pub fn tell_ratio(figures: &mut Figures, what: String, pairs: &[(Round, Round)], goal: f64) {
+    let ratios: Vec<f64> = pairs.iter().map(|(ours, bare)| ours.rate() / bare.rate()).collect();
+    let (least, most) = ratios.iter().fold((f64::MAX, 0.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
+    figures.at_least(what, median(ratios), goal);
+    figures.note("smallest and largest ratio of a round", format!("{least:.2} and {most:.2}"));
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
