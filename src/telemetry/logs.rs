@@ -56,8 +56,10 @@ struct OneLine<W>(W);
 impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
-        self.0.write_all(as_line(text.strip_suffix('\n').unwrap_or(&text)).as_bytes())?;
-        self.0.write_all(b"\n")?;
+        let mut line = as_line(text.strip_suffix('\n').unwrap_or(&text)).into_owned();
+        line.push('\n');
+        // One write: between two, another thread's line could come.
+        self.0.write_all(line.as_bytes())?;
         Ok(event.len())
     }
 
