@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HOST;
 
+use super::trusting::TrustingClients;
 use crate::network::{self, NetworkPolicy, Purpose, Refusal};
 use crate::protocol::sink_target::NotServed;
 use crate::receiver::destination::Destination;
-use crate::receiver::ttl_cache::TtlCache;
 
 /// Timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -22,19 +22,16 @@ const CONNECT: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(4);
 
 /// The HTTP clients, one for each purpose in the network policy.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Clients {
     service: reqwest::Client,
     http: reqwest::Client,
-    /// The clients for endpoints with certificate authorities of their own, by the digest of these; `None` for unusable ones.
-    trusting: Arc<TtlCache<Vec<u8>, Option<reqwest::Client>>>,
+    /// The clients for endpoints with certificate authorities of their own.
+    trusting: TrustingClients,
     policy: Arc<NetworkPolicy>,
     timeout: Duration,
 }
 
-/// How long an unused client with certificate authorities of its own is kept, and how many there are at most.
-const TRUSTED: Duration = Duration::from_secs(10 * 60);
-const TRUSTED_CLIENTS: usize = 64;
 /// How much of an answer is read, so that its connection can be used again, and for how long.
 const ANSWER_BYTES: usize = 4096;
 const ANSWER_TIME: Duration = Duration::from_millis(250);
@@ -98,27 +95,34 @@ impl SinkError {
 impl Clients {
     pub(super) fn new(policy: &Arc<NetworkPolicy>, timeout: Duration) -> reqwest::Result<Self> {
         let client = |purpose| builder(policy, purpose).build();
-        let trusting = Arc::new(TtlCache::since_use(TRUSTED, TRUSTED_CLIENTS));
+        let trusting = TrustingClients::default();
         Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, trusting, policy: policy.clone(), timeout })
     }
 
-    /// The client for a destination; `None` if its certificate authorities are unusable.
-    fn client(&self, purpose: Purpose, authorities: Option<&str>) -> Option<reqwest::Client> {
+    /// The client for a destination of a binding in a namespace; `None` if its certificate authorities are unusable.
+    async fn client(&self, namespace: &str, purpose: Purpose, authorities: Option<&Arc<str>>) -> Option<reqwest::Client> {
         match (purpose, authorities) {
             (Purpose::ServiceSink, _) => Some(self.service.clone()),
             (_, None) => Some(self.http.clone()),
             (_, Some(pem)) => {
-                let digest = ring::digest::digest(&ring::digest::SHA256, pem.as_bytes()).as_ref().to_vec();
-                self.trusting.get_or_insert_with(digest, || {
+                let policy = Arc::clone(&self.policy);
+                let build = move |pem: &str| {
                     let authorities = network::authorities(pem.as_bytes())?;
-                    builder(&self.policy, Purpose::HttpSink).tls_certs_only(authorities).build().ok()
-                })
+                    builder(&policy, Purpose::HttpSink).tls_certs_only(authorities).build().ok()
+                };
+                self.trusting.get(namespace, pem, build).await
             }
         }
     }
 
-    /// Sends one event. Only a 2xx answer means acceptance; redirects are not followed.
-    pub(super) async fn send(&self, destination: Destination, mut headers: HeaderMap, payload: Bytes) -> Result<(), SinkError> {
+    /// Sends one event of a binding in a namespace. Only a 2xx answer means acceptance; redirects are not followed.
+    pub(super) async fn send(
+        &self,
+        namespace: &str,
+        destination: Destination,
+        mut headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), SinkError> {
         let Destination { url, host, purpose, authorities, .. } = destination;
         // The connector does not check a literal address in a URL, and the cluster's own addresses become known only at run
         // time.
@@ -126,7 +130,7 @@ impl Clients {
         if let Some(host) = host {
             headers.insert(HOST, host);
         }
-        let client = self.client(purpose, authorities.as_deref()).ok_or(SinkError::Tls)?;
+        let client = self.client(namespace, purpose, authorities.as_ref()).await.ok_or(SinkError::Tls)?;
         let request = client.post(url).headers(headers).body(payload).send();
         let response = tokio::time::timeout(self.timeout, request).await.map_err(|_| SinkError::Timeout(self.timeout))?;
         let response = response.map_err(|error| self.classify(&error))?;

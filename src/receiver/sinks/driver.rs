@@ -175,7 +175,7 @@ impl Dispatcher {
         let payload = sending.bytes();
         destination.sign(&mut headers, self.routes.clock().now(), &payload);
         let (purpose, begun) = (destination.purpose, Instant::now());
-        let result = self.clients.send(*destination, headers, payload).await;
+        let result = self.clients.send(&delivery.envelope.namespace, *destination, headers, payload).await;
         self.metrics.attempt(purpose, result.as_ref().map_or_else(SinkError::label, |()| "accepted"), begun.elapsed());
         result.map(|()| Success::Accepted).map_err(Failure::Sink)
     }

@@ -10,6 +10,7 @@ pub(super) mod cloud_events;
 mod delivery;
 mod driver;
 mod queue;
+mod trusting;
 mod upkeep;
 
 use std::collections::hash_map::Entry as Slot;
