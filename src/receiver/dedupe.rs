@@ -39,6 +39,10 @@ pub(super) enum DeliveryResult {
     Accepted,
     /// No sink gets an event of it. Another attempt of the provider is judged anew.
     Unwanted,
+    /// A sink that selects it is not served; the others accepted it. Another attempt of the provider is judged anew.
+    NotServed,
+    /// A sink or its grant went away while it was being sent.
+    Discarded,
     /// It is pending for at least one sink.
     Pending,
     /// It could neither be delivered nor be kept.
@@ -547,7 +551,7 @@ mod tests {
     fn a_restart_during_a_rotation_keeps_the_id_and_knows_the_event_by_either_hook() {
         let record = |delivery: &str, id: &str| {
             let part = SinkPart { name: "ci".into(), events: vec![(0, EventState::Pending)], omitted: 0 };
-            Record { envelope: Envelope::sample(delivery, id, Vec::new()), sinks: vec![part] }
+            Record { envelope: Envelope::sample(delivery, id, Vec::new()), sinks: vec![part], not_served: Vec::new() }
         };
         let dedupe = Dedupe::new();
         let restored = dedupe.restore(&record("1", "push"));
@@ -565,7 +569,7 @@ mod tests {
         let push = identity("1", "100", false, b"{}");
         first(dedupe.begin(&push)).finish(DeliveryResult::Accepted);
         let part = SinkPart { name: "ci".into(), events: vec![(0, EventState::Pending)], omitted: 0 };
-        let entry = dedupe.restore(&Record { envelope: Envelope::sample("1", "1", Vec::new()), sinks: vec![part] });
+        let entry = dedupe.restore(&Record { envelope: Envelope::sample("1", "1", Vec::new()), sinks: vec![part], not_served: Vec::new() });
         assert!(entry.has_accepted("ci", 0));
         assert!(is_duplicate(&dedupe.begin(&push)));
     }
@@ -578,6 +582,7 @@ mod tests {
         let restored = |state| Record {
             envelope: Envelope::sample("1", "1", vec![event.clone()]),
             sinks: vec![SinkPart { name: "ci".into(), events: vec![(0, state)], omitted: 0 }],
+            not_served: Vec::new(),
         };
         let begin = |dedupe: &Dedupe| is_duplicate(&dedupe.begin(&Identity { once: &[&once], ..identity("2", "100", false, b"{}") }));
         dedupe.restore(&restored(EventState::Pending));

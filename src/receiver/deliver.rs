@@ -9,12 +9,13 @@ use super::envelope::Envelope;
 use super::evidence::{Arrival, EvidenceStore};
 use super::metrics::Metrics;
 use super::recent::{self, DeliveryKey};
-use super::route::RepositoryMatch;
+use super::route::{RepositoryMatch, RouteConfig, Sink};
 use super::sinks::{Arrived, Dispatcher, Part};
 use super::verify::VerifiedDelivery;
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::deliveries::{DeliveryOutcome, RecentDelivery, SinkAnswer, SinkAnswerState};
 use crate::protocol::evidence::DEPARTED;
+use crate::protocol::sink_target::NotServed;
 use crate::providers::webhook::{Content, Event};
 use crate::text::sanitize::is_hidden;
 
@@ -36,6 +37,10 @@ pub(super) enum Outcome {
     Accepted,
     /// At least one sink has not accepted it yet.
     Pending,
+    /// A sink that selects it is not served, so it was not sent there.
+    NotServed,
+    /// The sink or its grant went away while it was being sent.
+    Discarded,
     /// It was received before.
     Duplicate,
     /// It is a ping or a test.
@@ -57,6 +62,8 @@ impl Outcome {
         match self {
             Self::Accepted => "accepted",
             Self::Pending => "pending",
+            Self::NotServed => "not_served",
+            Self::Discarded => "discarded",
             Self::Duplicate => "duplicate",
             Self::Ping => "ping",
             Self::Unwanted => "unwanted",
@@ -116,6 +123,8 @@ impl Delivering {
             Outcome::Unreadable => (DeliveryOutcome::Unreadable, "its content is not what the provider documents"),
             Outcome::Undecided => (DeliveryOutcome::Undecided, "its repository is not known yet"),
             Outcome::Accepted | Outcome::Pending => (DeliveryOutcome::Accepted, ""),
+            Outcome::NotServed => (DeliveryOutcome::NotServed, ""),
+            Outcome::Discarded => (DeliveryOutcome::Discarded, ""),
             Outcome::Duplicate => (DeliveryOutcome::Duplicate, ""),
             Outcome::Ping => (DeliveryOutcome::Ping, ""),
             Outcome::Unwanted => (DeliveryOutcome::Unwanted, ""),
@@ -177,10 +186,17 @@ impl Delivering {
             }
         };
         let number = claim.entry().number();
-        let parts = parts(route_config, &content);
+        let assignments = assignments(route_config, &content);
         if let Some(seen) = seen.filter(|_| !route_config.sinks.is_empty()) {
-            let sinks = answers(route_config, &parts);
+            let sinks = assignments.iter().map(Assignment::answer).collect();
             self.evidence.recent().remember(DeliveryKey { uid: &route_config.uid, at, id }, RecentDelivery { sinks, ..seen.clone() });
+        }
+        let not_served: Vec<_> = assignments.iter().filter(|assignment| assignment.is_not_served()).map(|of| of.sink.to_owned()).collect();
+        let parts: Vec<_> = assignments.into_iter().filter_map(Assignment::part).collect();
+        if parts.is_empty() && !not_served.is_empty() {
+            self.evidence.waiting(&route_config.uid, number, at);
+            claim.finish(DeliveryResult::NotServed);
+            return Outcome::NotServed;
         }
         if parts.is_empty() {
             self.evidence.settled(&route_config.uid, number, at);
@@ -200,37 +216,67 @@ impl Delivering {
             at,
             events: content.events,
         };
-        let arrived = Arrived { envelope, entry: claim.entry().clone(), parts, payload, reservation };
+        let arrived = Arrived { envelope, entry: claim.entry().clone(), parts, not_served, payload, reservation };
         let answer = self.dispatcher.deliver(arrived).await;
         claim.finish(answer);
         match answer {
             DeliveryResult::Accepted => Outcome::Accepted,
             DeliveryResult::Unwanted => Outcome::Unwanted,
+            DeliveryResult::NotServed => Outcome::NotServed,
+            DeliveryResult::Discarded => Outcome::Discarded,
             DeliveryResult::Pending => Outcome::Pending,
             DeliveryResult::Overloaded => Outcome::Overloaded,
         }
     }
 }
 
-/// Assigns events to sinks. Sinks that are not served get none; the controller reports them.
-fn parts(route_config: &super::route::RouteConfig, content: &Content) -> Vec<Part> {
-    let wanted: Vec<_> = content.events.iter().enumerate().filter(|(_, event)| route_config.events.contains(&event.kind)).collect();
-    let parts = route_config.sinks.iter().filter(|sink| sink.target.is_ok()).map(|sink| {
-        let selected = wanted.iter().filter(|(_, event)| sink.filter.wants(event)).map(|(position, _)| *position);
-        part(&sink.name, selected.collect(), content.events.len())
-    });
-    parts.filter(|part| !part.events.is_empty()).collect()
+/// What one sink gets of a delivery.
+struct Assignment<'a> {
+    sink: &'a str,
+    share: Share<'a>,
 }
 
-/// What the sinks make of a delivery, before anything is sent.
-fn answers(route_config: &super::route::RouteConfig, parts: &[Part]) -> Vec<SinkAnswer> {
-    let state = |sink: &super::route::Sink| match &sink.target {
-        Err(_) => SinkAnswerState::NotServed,
-        Ok(_) if parts.iter().any(|part| part.sink == sink.name) => SinkAnswerState::Pending,
-        Ok(_) => SinkAnswerState::Unwanted,
+enum Share<'a> {
+    Events(Part),
+    /// It selects events, and gets none: it is not served, for this reason.
+    NotServed(&'a NotServed),
+    /// It selects none.
+    Nothing,
+}
+
+/// Assigns events to sinks. A sink whose spec names no usable address gets none; the controller reports it.
+fn assignments<'a>(route_config: &'a RouteConfig, content: &Content) -> Vec<Assignment<'a>> {
+    let wanted: Vec<_> = content.events.iter().enumerate().filter(|(_, event)| route_config.events.contains(&event.kind)).collect();
+    let assign = |sink: &'a Sink| {
+        let selected: Vec<_> = wanted.iter().filter(|(_, event)| sink.filter.wants(event)).map(|(position, _)| *position).collect();
+        let share = match &sink.target {
+            _ if selected.is_empty() => Share::Nothing,
+            Ok(_) => Share::Events(part(&sink.name, selected, content.events.len())),
+            Err(refusal) => Share::NotServed(refusal),
+        };
+        Assignment { sink: &sink.name, share }
     };
-    let answer = |sink: &super::route::Sink| SinkAnswer { name: sink.name.clone(), state: state(sink), time: None, error: None };
-    route_config.sinks.iter().map(answer).collect()
+    route_config.sinks.iter().map(assign).collect()
+}
+
+impl Assignment<'_> {
+    /// What the sink makes of the delivery, before anything is sent.
+    fn answer(&self) -> SinkAnswer {
+        let (state, error) = match &self.share {
+            Share::Events(_) => (SinkAnswerState::Pending, None),
+            Share::NotServed(refusal) => (SinkAnswerState::NotServed, Some(refusal.message.clone())),
+            Share::Nothing => (SinkAnswerState::Unwanted, None),
+        };
+        SinkAnswer { name: self.sink.to_owned(), state, time: None, error }
+    }
+
+    const fn is_not_served(&self) -> bool {
+        matches!(self.share, Share::NotServed(_))
+    }
+
+    fn part(self) -> Option<Part> {
+        if let Share::Events(part) = self.share { Some(part) } else { None }
+    }
 }
 
 /// The events of a delivery for one sink, which selects these of all events. If they are too many, the last one says how many

@@ -281,9 +281,11 @@ fn answered(facts: &SinkFacts<'_>, answer: &SinkAnswer) -> Link {
             Link::fail(link, format!("discarded{error}: the sink was removed, or its events grew too old"), again)
         }
         SinkAnswerState::Unwanted => unwanted(facts),
-        SinkAnswerState::NotServed => {
-            Link::fail(link, "not sent: the sink had no usable address", "Read the condition Delivering; then redeliver at the provider.")
-        }
+        SinkAnswerState::NotServed => Link::fail(
+            link,
+            format!("not sent: the sink had no usable address{error}"),
+            "Read the condition Delivering; then redeliver at the provider.",
+        ),
     }
 }
 

@@ -36,10 +36,10 @@ pub struct RecentDelivery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// What became of the delivery. Accepted by every sink that it is for. Pending: sent again. `DeadLetter`: no longer sent by
-    /// itself. Dropped: the outbox needed its room. Discarded: the sink was removed. Duplicate: it arrived before. Ping: a test.
-    /// Unwanted: no filter selects it. Overloaded: it could not be kept, and the provider was asked to send it again. Turned
-    /// away: Refused (no valid signature, or not acceptable at the time), `ForeignRepository` (about another one), Unreadable
-    /// (not what the provider documents), Undecided (its repository was not known yet).
+    /// itself. Dropped: the outbox needed its room. Discarded: the sink was removed. `NotServed`: a sink has no usable address.
+    /// Duplicate: it arrived before. Ping: a test. Unwanted: no filter selects it. Overloaded: it could not be kept, and the
+    /// provider was asked to send it again. Turned away: Refused (no valid signature, or not acceptable), `ForeignRepository`
+    /// (about another one), Unreadable (not what the provider documents), Undecided (its repository was not known yet).
     pub outcome: DeliveryOutcome,
     /// Why the delivery was turned away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +65,8 @@ pub enum DeliveryOutcome {
     Dropped,
     /// The sink was removed before it accepted it.
     Discarded,
+    /// A sink that it is for has no usable address, so it was not sent there.
+    NotServed,
     /// It arrived before.
     Duplicate,
     /// It only tests the webhook.
@@ -149,6 +151,8 @@ pub fn outcome_of(sinks: &[SinkAnswer]) -> DeliveryOutcome {
         DeliveryOutcome::Dropped
     } else if any(SinkAnswerState::Discarded) {
         DeliveryOutcome::Discarded
+    } else if any(SinkAnswerState::NotServed) {
+        DeliveryOutcome::NotServed
     } else {
         DeliveryOutcome::Accepted
     }

@@ -111,7 +111,7 @@ mod tests {
             events: vec![Event::of_reference("refs/heads/main", Change::Updated).unwrap(); 4],
         };
         let sinks = vec![SinkPart { name: "a".to_owned(), events: states.into_iter().enumerate().collect(), omitted: 0 }];
-        Record { envelope, sinks }
+        Record { envelope, sinks, not_served: vec!["b".to_owned()] }
     }
 
     fn batch(deliveries: &[(Record, Bytes)]) -> Bytes {

@@ -183,7 +183,11 @@ fn record() -> Record {
         at: Timestamp::UNIX_EPOCH,
         events: event.into_iter().collect(),
     };
-    Record { envelope, sinks: vec![SinkPart { name: text("ci"), events: vec![(0, EventState::Pending)], omitted: 0 }] }
+    Record {
+        envelope,
+        sinks: vec![SinkPart { name: text("ci"), events: vec![(0, EventState::Pending)], omitted: 0 }],
+        not_served: Vec::new(),
+    }
 }
 
 fn runtime() -> &'static Runtime {

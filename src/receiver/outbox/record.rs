@@ -25,6 +25,9 @@ pub(in crate::receiver) struct Record {
     pub(in crate::receiver) envelope: Envelope,
     /// The sinks that did not accept all of their events at once.
     pub(in crate::receiver) sinks: Vec<SinkPart>,
+    /// The sinks that select events of it and were not served when it arrived: they get nothing of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::receiver) not_served: Vec<String>,
 }
 
 /// The events of a delivery for one sink.
@@ -102,7 +105,8 @@ impl Record {
         let sink = |sink: &SinkPart| length(&sink.name) + EVENT_OVERHEAD * sink.events.len() as u64;
         let content = texts.into_iter().map(|text| length(text)).sum::<u64>()
             + events.iter().map(event).sum::<u64>()
-            + self.sinks.iter().map(sink).sum::<u64>();
+            + self.sinks.iter().map(sink).sum::<u64>()
+            + self.not_served.iter().map(|sink| length(sink)).sum::<u64>();
         OVERHEAD.saturating_add(content).saturating_add(body)
     }
 

@@ -28,6 +28,8 @@ pub(in crate::receiver) struct Delivery {
     pub(in crate::receiver) entry: Arc<Entry>,
     /// The sinks that get an event of it.
     pub(super) parts: Vec<Part>,
+    /// The sinks that select it and were not served when it arrived.
+    not_served: Vec<String>,
     /// Number of attempts under way.
     attempts: AtomicUsize,
     progress: Mutex<Progress>,
@@ -49,6 +51,7 @@ pub(in crate::receiver) struct Arrived {
     pub(in crate::receiver) envelope: Envelope,
     pub(in crate::receiver) entry: Arc<Entry>,
     pub(in crate::receiver) parts: Vec<Part>,
+    pub(in crate::receiver) not_served: Vec<String>,
     pub(in crate::receiver) payload: Bytes,
     pub(in crate::receiver) reservation: ByteReservation,
 }
@@ -131,11 +134,12 @@ pub(super) struct Noted {
 
 impl Delivery {
     pub(super) fn new(arrived: Arrived, order: (Timestamp, u64), expires: Instant) -> Arc<Self> {
-        let Arrived { envelope, entry, parts, payload, reservation } = arrived;
+        let Arrived { envelope, entry, parts, not_served, payload, reservation } = arrived;
         let body = Body::Memory(Arc::new(Payload { bytes: payload, _reservation: reservation }));
         let states = parts.iter().map(|part| vec![Status::Open(EventState::Pending); part.events.len()]).collect();
         let progress = Mutex::new(Progress { body, stored: None, states, redelivered: BTreeSet::new() });
-        Arc::new(Self { envelope, order, expires, entry, parts, attempts: AtomicUsize::new(0), progress, changed: watch::Sender::new(()) })
+        let (attempts, changed) = (AtomicUsize::new(0), watch::Sender::new(()));
+        Arc::new(Self { envelope, order, expires, entry, parts, not_served, attempts, progress, changed })
     }
 
     /// A delivery that an earlier process stored.
@@ -146,7 +150,7 @@ impl Delivery {
         order: (Timestamp, u64),
         expires: Instant,
     ) -> Arc<Self> {
-        let Record { envelope, sinks } = record;
+        let Record { envelope, sinks, not_served } = record;
         let read = |(_, state): &(usize, EventState)| match state {
             EventState::Accepted => Status::Accepted,
             EventState::DeadLetter { .. } => Status::DeadLetter(state.clone()),
@@ -160,7 +164,8 @@ impl Delivery {
         let parts = sinks.into_iter().map(part).collect();
         let body = Body::Stored(sequence);
         let progress = Mutex::new(Progress { body, stored: Some(sequence), states, redelivered: BTreeSet::new() });
-        Arc::new(Self { envelope, order, expires, entry, parts, attempts: AtomicUsize::new(0), progress, changed: watch::Sender::new(()) })
+        let (attempts, changed) = (AtomicUsize::new(0), watch::Sender::new(()));
+        Arc::new(Self { envelope, order, expires, entry, parts, not_served, attempts, progress, changed })
     }
 
     pub(super) const fn key(&self, event: usize) -> EventKey {
@@ -212,7 +217,7 @@ impl Delivery {
             omitted: part.omitted,
             events: part.events.iter().copied().zip(states.iter().map(Status::stored)).collect(),
         });
-        let record = Record { envelope: self.envelope.clone(), sinks: sinks.collect() };
+        let record = Record { envelope: self.envelope.clone(), sinks: sinks.collect(), not_served: self.not_served.clone() };
         Some((record, payload.bytes.clone()))
     }
 
@@ -272,7 +277,8 @@ impl Delivery {
             Status::Accepted => (0, SinkAnswerState::Accepted),
         };
         let worst = |states: &Vec<Status>| states.iter().map(state).max().map_or(SinkAnswerState::Accepted, |(_, state)| state);
-        self.parts.iter().zip(&progress.states).map(|(part, states)| (part.sink.as_str(), worst(states))).collect()
+        let served = self.parts.iter().zip(&progress.states).map(|(part, states)| (part.sink.as_str(), worst(states)));
+        served.chain(self.not_served.iter().map(|sink| (sink.as_str(), SinkAnswerState::NotServed))).collect()
     }
 
     /// Sets the state of an event. `None` if it was no longer open.
@@ -348,6 +354,11 @@ impl Delivery {
     /// Whether every event was accepted by every sink.
     pub(super) fn is_accepted(&self) -> bool {
         self.lock().is_accepted()
+    }
+
+    /// Whether every sink that selects it was served when it arrived.
+    pub(super) fn is_for_all(&self) -> bool {
+        self.not_served.is_empty()
     }
 
     /// Whether nothing is left to do for the delivery.

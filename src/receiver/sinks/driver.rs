@@ -335,9 +335,12 @@ impl Dispatcher {
             }
         }
         if noted.concluded {
-            self.evidence.settled(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
-            // What the provider sent again meanwhile is a delivery of its own, so a redelivery does not speak for it.
-            if noted.accepted && !delivery.has_redelivered() {
+            if delivery.is_for_all() {
+                self.evidence.settled(&delivery.envelope.uid, delivery.entry.number(), delivery.envelope.at);
+            }
+            // What the provider sent again meanwhile is a delivery of its own, so a redelivery does not speak for it. A sink that was not
+            // served gets what the provider sends again.
+            if noted.accepted && delivery.is_for_all() && !delivery.has_redelivered() {
                 delivery.entry.complete();
             } else {
                 // The provider may send again what ended as a dead letter.

@@ -279,7 +279,11 @@ impl Dispatcher {
     /// Stores what is still open of a delivery.
     async fn store(&self, delivery: &Arc<Delivery>) -> DeliveryResult {
         let Some((record, body)) = delivery.record() else {
-            return if delivery.is_accepted() { DeliveryResult::Accepted } else { DeliveryResult::Unwanted };
+            return match (delivery.is_accepted(), delivery.is_for_all()) {
+                (true, true) => DeliveryResult::Accepted,
+                (true, false) => DeliveryResult::NotServed,
+                (false, _) => DeliveryResult::Discarded,
+            };
         };
         let kept = self.outbox.keep(record.clone(), body).await;
         let result = match kept.result {

@@ -74,6 +74,95 @@ async fn df_22_pk_34_a_delivery_that_no_filter_selects_reaches_no_sink_and_is_li
 }
 
 #[tokio::test]
+async fn a_delivery_is_never_listed_as_accepted_while_a_sink_that_selects_it_is_not_served() {
+    let (sink, later) = (Sink::start(200).await, Sink::start(200).await);
+    let spec = |second: Value| {
+        let mut filtered = json!({"name": "c", "http": {"url": "https://events.example/hook"}});
+        filtered["events"] = json!(["Tag"]);
+        json!([service_sink("a", sink.port), second, filtered])
+    };
+    let not_allowed = json!({"name": "b", "http": {"url": "https://events.example/hook"}});
+    let harness = with(|object| object["spec"]["sinks"] = spec(not_allowed.clone())).await;
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    let words = told(&list(&harness)[0]);
+    assert!(words.starts_with("NotServed a:Accepted b:NotServed(") && words.ends_with(" c:Unwanted"), "{words}");
+    assert!(words.contains("events.example"), "the reason is told: {words}");
+    assert_eq!(harness.seen().accepted_until.unwrap().to_string(), "2026-11-20T09:59:59.999Z", "not every sink has accepted it");
+    assert!(harness.metrics().contains("outcome=\"not_served\"} 1"), "{}", harness.metrics());
+
+    // When the sink has an address, what the provider sends again reaches it, and the others do not get it twice.
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = spec(service_sink("b", later.port))));
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    assert_eq!(told(&list(&harness)[0]), "Accepted a:Accepted b:Accepted c:Unwanted");
+    assert_eq!((sink.accepted_ids(), later.accepted_ids()), (vec!["d-1".to_owned()], vec!["d-1".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_delivery_is_true_in_every_state_of_its_sink() {
+    let (up, down) = (Sink::start(200).await, Sink::start(503).await);
+    let not_allowed = || json!({"name": "a", "http": {"url": "https://events.example/hook"}});
+    let invalid = || json!({"name": "a", "service": {"name": "a/b", "port": 80}});
+    let missing = || json!({"name": "a", "service": {"name": "nobody", "port": 80}});
+    let unprepared = || {
+        let mut sink = service_sink("a", up.port);
+        sink["service"]["secretRef"] = json!({"name": "key"});
+        sink
+    };
+    let filtered = || {
+        let mut sink = not_allowed();
+        sink["branches"] = json!(["release"]);
+        sink
+    };
+    for (what, sink, status, expected) in [
+        ("served", service_sink("a", up.port), 200, "Accepted a:Accepted"),
+        ("down", service_sink("a", down.port), 202, "Pending a:Pending(answered 503)"),
+        ("its Service is missing", missing(), 202, "Pending a:Pending(Service team/nobody does not exist"),
+        ("its key is not prepared", unprepared(), 202, "Pending a:Pending(what secretRef names is not prepared"),
+        ("its host is not allowed", not_allowed(), 200, "NotServed a:NotServed("),
+        ("its spec is invalid", invalid(), 200, "NotServed a:NotServed(service.name"),
+        ("not served, and it does not select the delivery", filtered(), 200, "Unwanted a:Unwanted"),
+    ] {
+        let harness = with(|object| object["spec"]["sinks"] = json!([sink])).await;
+        assert_eq!(harness.send(&Shot::push("d-1", "main")).await, status, "{what}");
+        until(what, || told(&list(&harness)[0]).starts_with(expected)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_whose_sink_is_removed_while_it_is_sent_is_listed_as_discarded() {
+    let (sink, other) = (Sink::start(503).await, Sink::start(200).await);
+    let harness = start(|config, _| config.sinks.direct = DEADLINE).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    let answer = tokio::spawn(harness.request(&Shot::push("d-1", "main")).send());
+    until("it is being sent", || sink.attempts() > 0).await;
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("b", other.port)])));
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    assert_eq!(list(&harness).iter().map(|entry| entry["outcome"].clone()).collect::<Vec<_>>(), ["Discarded"]);
+    assert!(harness.metrics().contains("outcome=\"discarded\"} 1"), "{}", harness.metrics());
+}
+
+#[tokio::test]
+async fn after_a_restart_a_delivery_still_names_the_sink_that_was_not_served() {
+    let (directory, sink) = (tempfile::tempdir().unwrap(), Sink::start(503).await);
+    let started = async || {
+        let harness = start(|config, _| config.outbox = OutboxConfig::new(OutboxKind::Disk(directory.path().to_owned()))).await;
+        harness.routes.apply_connection(&gitea());
+        harness.routes.apply_binding(&binding(|object| {
+            let not_allowed = json!({"name": "b", "http": {"url": "https://events.example/hook"}});
+            object["spec"]["sinks"] = json!([service_sink("a", sink.port), not_allowed]);
+        }));
+        harness
+    };
+    let harness = started().await;
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
+    harness.stop().await;
+    let harness = started().await;
+    sink.usually(200);
+    until("a has accepted it", || told(&list(&harness)[0]) == "NotServed a:Accepted b:NotServed").await;
+}
+
+#[tokio::test]
 async fn forged_and_foreign_deliveries_are_counted_and_nothing_of_them_is_listed() {
     let harness = with(|_| ()).await;
     assert_eq!(harness.send(&Shot::push("real", "main")).await, 200);

@@ -49,7 +49,7 @@ fn record(namespace: &str, uid: &str) -> Record {
         at: TIME,
         events: vec![push, comment],
     };
-    Record { envelope, sinks: vec![part("a", &[0]), part("b", &[0, 1])] }
+    Record { envelope, sinks: vec![part("a", &[0]), part("b", &[0, 1])], not_served: vec!["c".to_owned()] }
 }
 
 /// The cost of a delivery with a body of this length.
