@@ -11,7 +11,7 @@ use url::Url;
 use super::services::{Found, Services};
 use crate::network::{NetworkPolicy, Purpose, pinned_host};
 use crate::protocol::signing_key::SigningKey;
-use crate::protocol::sink_target::{NotServed, SinkNeeds, SinkTarget};
+use crate::protocol::sink_target::{NotServed, ServiceTarget, SinkNeeds, SinkTarget};
 use crate::protocol::webhook_secrets::{Referenced, SinkSecrets};
 
 /// Where an attempt goes. Judged anew for each one: what it depends on may change while an event is pending.
@@ -53,10 +53,8 @@ impl Destination {
     pub(super) fn of(target: &SinkTarget, binding_namespace: &str, services: &Services, policy: &NetworkPolicy) -> Result<Self, NotServed> {
         let (mut url, purpose) = (target.url.clone(), target.purpose);
         let Some(service) = &target.service else { return Ok(Self::at(url, None, purpose)) };
-        let Found { uid, addresses } = services.find(service, binding_namespace)?;
+        let (uid, addresses) = judge(target, service, binding_namespace, services, policy)?;
         let name = url.host_str().unwrap_or_default().to_owned();
-        let overrides = policy.overrides(&name);
-        let addresses = allowed(policy, &name, if overrides.is_empty() { addresses } else { &overrides })?;
         let host = match url.port() {
             Some(port) => format!("{name}:{port}"),
             None => name,
@@ -103,6 +101,37 @@ impl Destination {
     }
 }
 
+/// Whether anything may be sent to a sink now, as far as that depends on its Service. Cheaper than [`Destination::of`]: this is asked
+/// for every sink in turn.
+///
+/// # Errors
+/// Why nothing may be sent there now.
+pub(super) fn check_service(
+    target: &SinkTarget,
+    binding_namespace: &str,
+    services: &Services,
+    policy: &NetworkPolicy,
+) -> Result<(), NotServed> {
+    match &target.service {
+        Some(service) => judge(target, service, binding_namespace, services, policy).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The UID of the Service of a sink, and the addresses to send to.
+fn judge<'s>(
+    target: &SinkTarget,
+    service: &ServiceTarget,
+    binding_namespace: &str,
+    services: &'s Services,
+    policy: &NetworkPolicy,
+) -> Result<(&'s str, Vec<IpAddr>), NotServed> {
+    let Found { uid, addresses } = services.find(service, binding_namespace)?;
+    let name = target.url.host_str().unwrap_or_default();
+    let overrides = policy.overrides(name);
+    Ok((uid, allowed(policy, name, if overrides.is_empty() { addresses } else { &overrides })?))
+}
+
 /// The addresses of a Service that the installation allows.
 fn allowed(policy: &NetworkPolicy, name: &str, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, NotServed> {
     let mut refusal = None;
@@ -127,8 +156,12 @@ mod tests {
     use crate::protocol::sink_service::{ServiceAddress, ServiceFacts};
     use crate::protocol::sink_target;
 
+    fn none() -> Services {
+        Services::of(&[], Arc::new(|_| Some(std::time::Duration::ZERO)))
+    }
+
     fn services(uid: &str, address: &str) -> Services {
-        let mut services = Services::of(&[]);
+        let mut services = none();
         let address = ServiceAddress::At([address.parse().unwrap()].into());
         services.apply(
             "team".to_owned(),
@@ -173,9 +206,9 @@ mod tests {
         policy.resolve.insert(("ci.team.svc".to_owned(), 80), "10.1.2.3".parse().unwrap());
         let found = destination(80, &services("uid-1", "10.96.0.7"), &policy).unwrap();
         assert_eq!(found.url.host_str(), Some(pinned_host("uid-1", &["10.1.2.3".parse().unwrap()]).as_str()));
-        let mut none = Services::of(&[]);
-        none.complete();
-        assert!(destination(80, &none, &policy).is_err());
+        let mut empty = none();
+        empty.complete();
+        assert!(destination(80, &empty, &policy).is_err());
         policy.resolve.insert(("ci.team.svc".to_owned(), 80), "169.254.169.254".parse().unwrap());
         assert!(destination(80, &services("uid-1", "10.96.0.7"), &policy).is_err());
     }

@@ -85,9 +85,14 @@ impl EvidenceStore {
         for (uid, _, _) in &unserved {
             records.entry(uid.clone()).or_default();
         }
-        let known = records.iter_mut().filter(|(uid, _)| self.routes.knows(uid));
-        let mut bindings: BTreeMap<_, _> = known.map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
+        let uids: Vec<String> = records.keys().cloned().collect();
         drop(records);
+        // One lock for each: every delivery waits for it.
+        let evidence = |uid: String| {
+            let evidence = self.records.lock().get_mut(&uid)?.evidence(now);
+            Some((uid, evidence))
+        };
+        let mut bindings: BTreeMap<_, _> = uids.into_iter().filter(|uid| self.routes.knows(uid)).filter_map(evidence).collect();
         for (uid, name, refusal) in unserved {
             let Some(binding) = bindings.get_mut(&uid) else { continue };
             let sink = binding.sinks.entry(name).or_default();
@@ -247,11 +252,11 @@ impl EvidenceStore {
     /// Removes the records of bindings and sinks that no longer exist. Keeps a sink as long as events are pending for it.
     fn forget_gone(&self, records: &mut HashMap<String, Record>) {
         records.retain(|uid, record| {
-            let names = self.routes.sink_names(uid);
+            let sinks = self.routes.sinks(uid);
             // The outbox may hold events of bindings that the watches have not shown yet.
-            let is_known = |name: &String| names.as_ref().is_some_and(|names| names.contains(name));
+            let is_known = |name: &String| sinks.as_ref().is_some_and(|sinks| sinks.iter().any(|sink| sink.name == *name));
             record.sinks.retain(|name, sink| sink.pending > 0 || sink.dead_letters > 0 || is_known(name));
-            names.is_some() || !record.sinks.is_empty()
+            sinks.is_some() || !record.sinks.is_empty()
         });
     }
 

@@ -58,7 +58,7 @@ use secrecy::SecretString;
 pub use evidence::EvidenceStore;
 pub use hand_over::{OutboxIntake, Peers};
 pub use outbox::{OpenError, OutboxConfig, OutboxKind};
-pub use routes::{Freshness, Routes, RoutesConfig};
+pub use routes::{Freshness, Routes, RoutesConfig, ServiceWatch};
 pub use server::{BoundReceiver, ServerLimits};
 pub use sinks::SinkLimits;
 

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 
-use super::destination::{Destination, PreparedSink};
-use super::route::{Connection, FailureLimit, Route, RouteConfig, UserSecrets};
+use super::destination::{self, Destination, PreparedSink};
+use super::route::{Connection, FailureLimit, Route, RouteConfig, Sink, UserSecrets};
+pub use super::services::ServiceWatch;
 use super::services::Services;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
@@ -59,16 +61,21 @@ pub struct RoutesConfig {
     pub failures: FailureLimit,
     /// The watched namespaces; empty for all.
     pub namespaces: Vec<String>,
+    /// Tells whether the watch of Services works.
+    pub service_watch: ServiceWatch,
 }
 
 impl RoutesConfig {
-    /// Serves every provider of this build, any installation and every namespace, with 200 failed proofs at once and 50 a second.
+    /// Serves every provider of this build, any installation and every namespace, with 200 failed proofs at once and 50 a second, and a
+    /// watch of Services that always works.
     #[must_use]
     pub fn new(key: ReceiverKey, clock: SharedClock, policy: Arc<NetworkPolicy>) -> Self {
         let count = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let failures = FailureLimit { per_second: count(50), at_once: count(200) };
         let providers = Arc::new(registry::provider);
-        Self { key, clock, policy, installation: None, key_since: None, providers, failures, namespaces: Vec::new() }
+        let service_watch: ServiceWatch = Arc::new(|_| Some(Duration::ZERO));
+        let namespaces = Vec::new();
+        Self { key, clock, policy, installation: None, key_since: None, providers, failures, namespaces, service_watch }
     }
 }
 
@@ -114,7 +121,7 @@ impl Routes {
     /// An empty table.
     #[must_use]
     pub fn new(config: RoutesConfig) -> Self {
-        let services = RwLock::new(Services::of(&config.namespaces));
+        let services = RwLock::new(Services::of(&config.namespaces, Arc::clone(&config.service_watch)));
         Self(Arc::new(Inner { config, table: RwLock::default(), services }))
     }
 
@@ -223,9 +230,9 @@ impl Routes {
         self.0.table.read().by_uid.contains_key(uid)
     }
 
-    /// The names of a binding's sinks; `None` when the binding is not known.
-    pub(super) fn sink_names(&self, uid: &str) -> Option<HashSet<String>> {
-        Some(self.0.table.read().by_uid.get(uid)?.config.sinks.iter().map(|sink| sink.name.clone()).collect())
+    /// A binding's sinks; `None` when the binding is not known.
+    pub(super) fn sinks(&self, uid: &str) -> Option<Arc<[Sink]>> {
+        Some(Arc::clone(&self.0.table.read().by_uid.get(uid)?.config.sinks))
     }
 
     /// The requests to send dead letters again that are not recorded as carried out, by the UID of the binding.
@@ -260,21 +267,19 @@ impl Routes {
     }
 
     /// The sinks to whose Service nothing may be sent now, as UID of the binding, name and reason. None before the Services are
-    /// listed.
+    /// listed. Holds no lock for longer than the judgement of one binding: a change that waits for a lock holds up every delivery.
     pub(super) fn unserved_services(&self) -> Vec<(String, String, NotServed)> {
-        let (table, services) = (self.0.table.read(), self.0.services.read());
-        if !services.is_complete() {
+        if !self.0.services.read().is_complete() {
             return Vec::new();
         }
+        let routes: Vec<Arc<Route>> = self.0.table.read().by_uid.values().cloned().collect();
         let mut unserved = Vec::new();
-        for (uid, route) in &table.by_uid {
-            for sink in route.config.sinks.iter() {
-                let Ok(target) = &sink.target else { continue };
-                if target.service.is_none() {
-                    continue;
-                }
-                if let Err(refusal) = Destination::of(target, &route.config.namespace, &services, &self.0.config.policy) {
-                    unserved.push((uid.clone(), sink.name.clone(), refusal));
+        for RouteConfig { uid, namespace, sinks, .. } in routes.iter().map(|route| &*route.config) {
+            let services = self.0.services.read();
+            for Sink { name, target, .. } in sinks.iter() {
+                let Ok(target) = target else { continue };
+                if let Err(refusal) = destination::check_service(target, namespace, &services, &self.0.config.policy) {
+                    unserved.push((uid.clone(), name.clone(), refusal));
                 }
             }
         }

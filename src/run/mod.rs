@@ -181,7 +181,8 @@ async fn start_receiver(
     clock: &SharedClock,
     watched: &mut Watched,
 ) -> Result<EvidenceStore, RunError> {
-    let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), keys.since, clock.clone(), Arc::clone(network));
+    let (fingerprint, network) = (keys.fingerprint.clone(), Arc::clone(network));
+    let routes = routing::routes(config, keys.receiver.clone(), fingerprint, keys.since, clock.clone(), Arc::clone(&network), &app.health);
     let synced = routing::follow(&routes, watched, client, &config.namespace);
     let services = watching::Scopes::of(config).objects;
     app.spawn("the watch of Services", synced.follow_services(&routes, client, services));
@@ -192,7 +193,7 @@ async fn start_receiver(
     let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);
     let mut receiver_config = ReceiverConfig::new(config.listen, outbox(&config.outbox));
     receiver_config.limits.shutdown = config.drain_timeout;
-    let mut receiver = Receiver::open(receiver_config, &routes, network, Arc::new(freshness), &mut app.registry).await?;
+    let mut receiver = Receiver::open(receiver_config, &routes, &network, Arc::new(freshness), &mut app.registry).await?;
     let evidence = receiver.evidence();
     app.refresh.push(Box::new(receiver.refresh()));
     app.ready.push(("outbox", Box::new(receiver.outbox_check())));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Resource as _, ResourceExt as _};
 
 use super::shards::Shards;
 use super::watching::Watched;
@@ -17,7 +17,8 @@ use crate::network::NetworkPolicy;
 use crate::protocol::keys::ReceiverKey;
 use crate::protocol::sink_service::ServiceFacts;
 use crate::providers::registry;
-use crate::receiver::{Routes, RoutesConfig};
+use crate::receiver::{Routes, RoutesConfig, ServiceWatch};
+use crate::telemetry::freshness::WatchHealth;
 
 /// The table of routes of this process.
 pub(super) fn routes(
@@ -27,11 +28,18 @@ pub(super) fn routes(
     key_since: Option<Timestamp>,
     clock: SharedClock,
     policy: Arc<NetworkPolicy>,
+    health: &WatchHealth,
 ) -> Routes {
     let served = config.providers.clone();
     let providers = Arc::new(move |kind| registry::provider(kind).filter(|_| served.contains(&kind)));
-    let namespaces = config.watch_namespaces.clone();
-    Routes::new(RoutesConfig { installation, key_since, providers, namespaces, ..RoutesConfig::new(key, clock, policy) })
+    let (namespaces, health) = (config.watch_namespaces.clone(), health.clone());
+    let service_watch: ServiceWatch = Arc::new(move |namespace| health.silent_for(&services_path(namespace)));
+    Routes::new(RoutesConfig { installation, key_since, providers, namespaces, service_watch, ..RoutesConfig::new(key, clock, policy) })
+}
+
+/// The path of the watch of Services of a namespace, or of all.
+fn services_path(namespace: Option<&str>) -> String {
+    Service::url_path(&(), namespace)
 }
 
 /// Tracks whether the first listings are complete.
@@ -96,4 +104,15 @@ pub(super) fn follow(routes: &Routes, watched: &mut Watched, client: &Client, na
         Change::Invalid(_) => {}
     }));
     synced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_the_watch_of_services_is_that_of_its_requests() {
+        assert_eq!(services_path(None), "/api/v1/services");
+        assert_eq!(services_path(Some("team")), "/api/v1/namespaces/team/services");
+    }
 }

@@ -92,6 +92,12 @@ impl WatchHealth {
         })
     }
 
+    /// How long the watch of this path has had no response; `None` if it never had one.
+    #[must_use]
+    pub fn silent_for(&self, path: &str) -> Option<Duration> {
+        self.seen.lock().get(path).map(Instant::elapsed)
+    }
+
     /// The metrics as text, for tests.
     #[cfg(test)]
     pub(crate) fn scraped(&self) -> String {
@@ -193,6 +199,8 @@ mod tests {
         health.note("/apis/forgebind.dev/v1alpha1/repobindings".to_owned());
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(!health.is_fresh(&["/repobindings"]), "one of the two was not answered");
+        assert_eq!(health.silent_for("/apis/forgebind.dev/v1alpha1/repobindings"), Some(Duration::from_secs(20)));
+        assert_eq!(health.silent_for("/apis/forgebind.dev/v1alpha1/namespaces/b/repobindings"), None);
     }
 
     #[tokio::test(start_paused = true)]

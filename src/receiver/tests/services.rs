@@ -1,7 +1,9 @@
 //! Tests of sinks that are Services: nothing is sent but to the address that the Service has at that moment.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -130,6 +132,33 @@ async fn a_service_of_another_namespace_gets_events_only_while_its_annotation_al
     put(&harness, "tekton", annotated("other"));
     assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 202, "withdrawn");
     assert_eq!((sink.attempts(), refusal(&harness).unwrap().0), (1, NotServedKind::NotAllowed));
+}
+
+#[tokio::test]
+async fn nothing_goes_to_an_address_that_nobody_has_confirmed_for_long() {
+    let sink = Sink::start_at((FIRST, 0), 200).await;
+    let silent = Arc::new(AtomicU64::new(50));
+    let watch = Arc::clone(&silent);
+    let harness = start(|_, routes| {
+        routes.service_watch = Arc::new(move |_| Some(Duration::from_secs(watch.load(Ordering::SeqCst))));
+    })
+    .await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["spec"]["sinks"] = json!([{"name": "a", "service": {"name": "ci", "port": sink.port}}]);
+    }));
+    put(&harness, "team", at("uid-1", FIRST));
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    silent.store(4 * 60, Ordering::SeqCst);
+    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 200, "a short outage of the API server holds up nothing");
+    silent.store(5 * 60, Ordering::SeqCst);
+    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 202, "pending");
+    let (kind, message) = refusal(&harness).unwrap();
+    assert_eq!((kind, message.contains("could not be watched for more than 5 minutes")), (NotServedKind::Missing, true), "{message}");
+    assert_eq!(sink.attempts(), 2, "the address may be another one's by now");
+    silent.store(1, Ordering::SeqCst);
+    until("it arrives when the watch works again", || sink.accepted_ids() == ["d-1", "d-2", "d-3"]).await;
+    assert_eq!(refusal(&harness), None);
 }
 
 #[tokio::test]
