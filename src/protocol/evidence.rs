@@ -1,6 +1,6 @@
 //! Evidence of deliveries: the format in which receivers report it to the controller. Types only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -127,12 +127,16 @@ pub struct Collected {
     pub silent: usize,
 }
 
+/// How far the lists of deliveries of each receiver were collected. Whoever keeps the lists keeps these with them: lists that are lost
+/// are collected again by the cursors of a new collection, which are none.
+pub type Cursors = HashMap<String, String>;
+
 /// Collects evidence from every receiver in turn.
 #[async_trait]
 pub trait EvidenceSource: Send + Sync {
-    /// Returns the evidence of each receiver that answers, with the changed lists of deliveries of at most `room` bindings. A
-    /// receiver that does not answer is counted and logged.
-    async fn collect(&self, room: usize) -> Collected;
+    /// Returns the evidence of each receiver that answers, with the lists of deliveries that changed after the cursors, of at most
+    /// `room` bindings, and moves the cursors. A receiver that does not answer is counted and logged.
+    async fn collect(&self, room: usize, cursors: &mut Cursors) -> Collected;
 }
 
 /// Maximum number of secret versions in the report about one binding: more than the current one and the eight previous ones that

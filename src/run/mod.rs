@@ -17,7 +17,6 @@ use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -36,7 +35,7 @@ use crate::controllers::view::{ClusterObjects, ProviderClients};
 use crate::controllers::{self, Context, Keys, Sessions, Settings, Triggers, View};
 use crate::network::NetworkPolicy;
 use crate::protocol::deliveries::RecentQuery;
-use crate::protocol::evidence::{Collected, EvidenceSource};
+use crate::protocol::evidence::{Collected, Cursors, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
 use crate::receiver::{EvidenceStore, OutboxConfig, OutboxKind, Receiver, ReceiverConfig};
@@ -340,7 +339,7 @@ fn evidence_source(
     app: &mut App,
 ) -> Arc<dyn EvidenceSource> {
     if let Some(store) = evidence {
-        return Arc::new(InProcess { store, cursor: Mutex::default() });
+        return Arc::new(InProcess(store));
     }
     match &config.receivers {
         Receivers::Urls(urls) => Arc::new(receivers::Remote::at(urls.clone(), key)),
@@ -352,18 +351,17 @@ fn evidence_source(
     }
 }
 
-struct InProcess {
-    store: EvidenceStore,
-    /// The cursor of the last report.
-    cursor: Mutex<Option<String>>,
-}
+struct InProcess(EvidenceStore);
+
+/// The name of the only receiver among the cursors.
+const IN_PROCESS: &str = "in process";
 
 #[async_trait::async_trait]
 impl EvidenceSource for InProcess {
-    async fn collect(&self, room: usize) -> Collected {
-        let after = self.cursor.lock().clone();
-        let evidence = self.store.report(&RecentQuery { room, after });
-        *self.cursor.lock() = Some(evidence.recent.cursor.clone());
+    async fn collect(&self, room: usize, cursors: &mut Cursors) -> Collected {
+        let after = cursors.get(IN_PROCESS).cloned();
+        let evidence = self.0.report(&RecentQuery { room, after });
+        cursors.insert(IN_PROCESS.to_owned(), evidence.recent.cursor.clone());
         Collected { evidence: vec![evidence], silent: 0 }
     }
 }

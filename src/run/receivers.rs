@@ -1,6 +1,5 @@
 //! Finds standalone receivers, and reads evidence from them over their admin ports.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -9,13 +8,12 @@ use futures::{StreamExt as _, future, stream};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher};
 use kube::{Api, Client};
-use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 use url::Url;
 
 use crate::k8s::watch::{self, WATCH_SECONDS};
-use crate::protocol::evidence::{Collected, Evidence, EvidenceSource};
+use crate::protocol::evidence::{Collected, Cursors, Evidence, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::text::json::{self, JsonError};
 
@@ -33,8 +31,6 @@ pub(super) struct Remote {
     discovery: Discovery,
     token: SecretString,
     http: Option<reqwest::Client>,
-    /// The cursor of the last report of each receiver.
-    cursors: Mutex<HashMap<Url, String>>,
 }
 
 /// Where receivers are found.
@@ -82,12 +78,12 @@ impl Remote {
     fn new(discovery: Discovery, key: &ReceiverKey) -> Self {
         // Receivers are our own and in the cluster: no proxy, no redirects.
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT).build();
-        Self { discovery, token: key.evidence_token(), http: http.ok(), cursors: Mutex::default() }
+        Self { discovery, token: key.evidence_token(), http: http.ok() }
     }
 
-    async fn ask(&self, http: &reqwest::Client, base: Url, room: usize) -> Option<Evidence> {
+    /// Asks a receiver for what changed after the cursor of its last report.
+    async fn ask(&self, http: &reqwest::Client, base: Url, room: usize, after: Option<String>) -> Option<(Url, Evidence)> {
         let mut url = base.join("evidence").ok()?;
-        let after = self.cursors.lock().get(&base).cloned();
         url.query_pairs_mut().append_pair("room", &room.to_string()).extend_pairs(after.map(|after| ("after", after)));
         let answer = http.get(url).bearer_auth(self.token.expose_secret()).send().await.and_then(reqwest::Response::error_for_status);
         let evidence = match answer {
@@ -95,8 +91,7 @@ impl Remote {
             Err(error) => Err(Unread::Http(error.without_url())),
         };
         let evidence = evidence.map_err(|error| warn!(receiver = %base, %error, "cannot read the evidence of a receiver")).ok()?;
-        self.cursors.lock().insert(base, evidence.recent.cursor.clone());
-        Some(evidence)
+        Some((base, evidence))
     }
 }
 
@@ -133,15 +128,18 @@ fn addresses(slice: &EndpointSlice, fits: impl Fn(&Endpoint) -> bool) -> Vec<Url
 
 #[async_trait]
 impl EvidenceSource for Remote {
-    async fn collect(&self, room: usize) -> Collected {
+    async fn collect(&self, room: usize, cursors: &mut Cursors) -> Collected {
         // An endpoint that is not ready may still have evidence.
         let urls = self.discovery.urls(|_| true);
         let asked = urls.len();
-        self.cursors.lock().retain(|known, _| urls.contains(known));
+        cursors.retain(|known, _| urls.iter().any(|url| url.as_str() == known));
         let room = room / asked.max(1);
         let Some(http) = &self.http else { return Collected { evidence: Vec::new(), silent: asked } };
-        let answers = stream::iter(urls).map(|url| self.ask(http, url, room)).buffered(AT_ONCE);
-        let evidence: Vec<Evidence> = answers.filter_map(future::ready).collect().await;
+        let questions: Vec<_> = urls.into_iter().map(|url| (cursors.get(url.as_str()).cloned(), url)).collect();
+        let answers = stream::iter(questions).map(|(after, url)| self.ask(http, url, room, after)).buffered(AT_ONCE);
+        let answers: Vec<(Url, Evidence)> = answers.filter_map(future::ready).collect().await;
+        cursors.extend(answers.iter().map(|(url, evidence)| (url.to_string(), evidence.recent.cursor.clone())));
+        let evidence: Vec<Evidence> = answers.into_iter().map(|(_, evidence)| evidence).collect();
         Collected { silent: asked.saturating_sub(evidence.len()), evidence }
     }
 }
@@ -149,7 +147,9 @@ impl EvidenceSource for Remote {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     async fn collected(urls: Vec<Url>) -> Collected {
-        Remote::at(urls, &InstallKey::new(&[7; 32]).unwrap().receiver()).collect(100).await
+        Remote::at(urls, &InstallKey::new(&[7; 32]).unwrap().receiver()).collect(100, &mut Cursors::default()).await
     }
 
     #[tokio::test]
@@ -188,6 +188,40 @@ mod tests {
         let found = collected(vec![endless, honest]).await;
         assert_eq!((found.evidence.len(), found.silent), (1, 1));
         assert!(found.evidence[0].bindings.contains_key("a"));
+    }
+
+    /// A receiver that tells what it was asked, and has the cursor `c-1`.
+    async fn telling() -> (Url, Arc<Mutex<Vec<String>>>) {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let read = stream.read(&mut request).await.unwrap_or_default();
+                let line = String::from_utf8_lossy(&request[..read]).lines().next().unwrap_or_default().to_owned();
+                told.lock().push(line);
+                let body = r#"{"bindings":{},"recent":{"cursor":"c-1"}}"#;
+                let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (url, asked)
+    }
+
+    #[tokio::test]
+    async fn a_collection_that_begins_anew_asks_for_everything_again() {
+        let (url, asked) = telling().await;
+        let remote = Remote::at(vec![url], &InstallKey::new(&[7; 32]).unwrap().receiver());
+        let mut cursors = Cursors::default();
+        for _ in 0..2 {
+            assert_eq!(remote.collect(100, &mut cursors).await.silent, 0);
+        }
+        // The lease was lost and regained: what was collected before went with the inbox.
+        remote.collect(100, &mut Cursors::default()).await;
+        let expected = ["room=100", "room=100&after=c-1", "room=100"].map(|query| format!("GET /evidence?{query} HTTP/1.1"));
+        assert_eq!(*asked.lock(), expected);
     }
 
     #[tokio::test]

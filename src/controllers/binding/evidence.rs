@@ -17,7 +17,7 @@ use crate::api::v1alpha1::deliveries::RecentDelivery;
 use crate::controllers::metrics::{Kind, Receivers};
 use crate::controllers::runtime::status;
 use crate::controllers::{Context, Error, foreign_owner_message};
-use crate::protocol::evidence::{BindingEvidence, Collected, EvidenceSource};
+use crate::protocol::evidence::{BindingEvidence, Collected, Cursors, EvidenceSource};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Minimum time between two writes of lists, of all bindings together.
@@ -30,10 +30,12 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
 }
 
 async fn poll(context: &Context, source: &dyn EvidenceSource, inbox: &Mutex<Inbox>, filled: &Notify) {
+    // As old as the inbox: another leader may not have written what an earlier inbox held.
+    let mut cursors = Cursors::default();
     loop {
         let mut seen: HashMap<String, BindingEvidence> = HashMap::new();
         let room = inbox.lock().room();
-        let Collected { evidence, silent } = source.collect(room).await;
+        let Collected { evidence, silent } = source.collect(room, &mut cursors).await;
         for (state, count) in [("answering", evidence.len()), ("silent", silent)] {
             context.metrics.receivers.get_or_create(&Receivers { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
