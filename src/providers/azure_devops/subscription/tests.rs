@@ -62,13 +62,21 @@ fn pk_20_pk_21_the_default_events_are_exactly_three_subscriptions() {
 }
 
 #[test]
+fn bb_17_opened_updated_and_merged_pull_requests_are_three_subscriptions() {
+    let shapes = of(&[EventKind::PullRequest, EventKind::PullRequestMerged]);
+    let variants: Vec<_> = shapes.iter().map(|shape| shape.variant.as_str()).collect();
+    assert_eq!(variants, ["git.pullrequest.created", "git.pullrequest.updated/PushNotification", "git.pullrequest.merged"]);
+    for shape in &shapes {
+        let inputs = written(shape, &derived())["publisherInputs"].clone();
+        assert_eq!((&inputs["branch"], &inputs["repository"]), (&json!(""), &json!(REPOSITORY_ID)), "any branch of one repository");
+    }
+}
+
+#[test]
 fn more_events_are_more_subscriptions_up_to_six() {
     assert_eq!(of(&EventKind::ALL).len(), 6);
     assert_eq!(of(&[EventKind::Tag]).len(), 1);
     assert_eq!(of(&[]).len(), 0);
-    let bb_17 = of(&[EventKind::PullRequest, EventKind::PullRequestMerged]);
-    let variants: Vec<_> = bb_17.iter().map(|shape| shape.variant.as_str()).collect();
-    assert_eq!(variants, ["git.pullrequest.created", "git.pullrequest.updated/PushNotification", "git.pullrequest.merged"]);
     let versions: Vec<_> = of(&EventKind::ALL).iter().map(|shape| written(shape, &derived())["resourceVersion"].clone()).collect();
     assert_eq!(versions, ["1.0", "1.0", "1.0", "1.0", "1.0", "2.0"]);
 }
