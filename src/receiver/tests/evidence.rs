@@ -1,6 +1,7 @@
 //! Tests of the evidence: what is remembered of deliveries, and for how long.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -70,4 +71,40 @@ fn deleted_bindings_do_not_accumulate_while_nobody_reads_the_evidence() {
     }
     let seen = store.snapshot().bindings;
     assert_eq!(seen["uid-shop"].refusals.as_ref().map(|refusals| refusals.count), Some(1), "what exists is kept: {seen:?}");
+}
+
+/// How long the evidence of 10,000 bindings takes, and how long a change of the table waits meanwhile: printed, not asserted.
+#[tokio::test]
+async fn the_evidence_of_many_bindings_tells_every_unserved_service() {
+    const BINDINGS: usize = 10_000;
+    let routes = Routes::new(RoutesConfig::new(key(), Arc::new(ManualClock::at(NOW)), Arc::new(policy())));
+    let store = EvidenceStore::new(routes.clone());
+    let named = |number: usize| {
+        binding(|object| {
+            object["metadata"]["name"] = json!(format!("shop-{number}"));
+            object["metadata"]["uid"] = json!(format!("uid-{number}"));
+            object["spec"]["sinks"] = json!([service_sink("a", 80), service_sink("b", 80)]);
+        })
+    };
+    (0..BINDINGS).for_each(|number| routes.apply_binding(&named(number)));
+    routes.apply_service("team".to_owned(), "sink-a".to_owned(), service("uid", "10.96.0.7"));
+    routes.services_are_listed();
+    let polling = std::thread::spawn({
+        let store = store.clone();
+        move || {
+            let begun = Instant::now();
+            (store.snapshot(), begun.elapsed())
+        }
+    });
+    let mut longest = Duration::ZERO;
+    let changed = named(0);
+    while !polling.is_finished() {
+        let begun = Instant::now();
+        routes.apply_binding(&changed);
+        longest = longest.max(begun.elapsed());
+    }
+    let (evidence, took) = polling.join().unwrap();
+    eprintln!("figure: evidence of {BINDINGS} bindings with two Services: {took:.1?}; a change of the table waited at most {longest:.1?}");
+    assert_eq!(evidence.bindings.len(), BINDINGS);
+    assert!(evidence.bindings.values().all(|seen| seen.sinks.len() == 1 && seen.sinks["b"].not_served.is_some()));
 }

@@ -52,12 +52,18 @@ async fn events_wait_for_the_signing_key_and_a_new_key_counts_from_the_next_atte
     assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200);
     assert!(is_signed(&sink.accepted()[2], SECOND, now_second() + 30), "the present key, and the time of the attempt");
 
+    // The spec names no Secret any more, and the prepared key is still there.
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    assert_eq!(harness.send(&Shot::push("d-unsigned", "main")).await, 200);
+    let unsigned = &sink.accepted()[3];
+    assert_eq!((unsigned.header("webhook-id"), unsigned.header("webhook-signature")), ("", ""), "a key that the spec does not name");
+
     // The spec names another Secret, which is not prepared yet.
     harness.routes.apply_binding(&with_secret("other"));
     assert_eq!(harness.send(&Shot::push("d-4", "main")).await, 202);
     // The controller withdraws what is missing.
     harness.routes.apply_user_secrets(webhook_secrets::shard("uid-shop"), &BTreeMap::new());
-    assert_eq!((harness.send(&Shot::push("d-5", "main")).await, sink.attempts()), (202, 3));
+    assert_eq!((harness.send(&Shot::push("d-5", "main")).await, sink.attempts()), (202, 4));
 }
 
 #[tokio::test]
