@@ -199,7 +199,7 @@ impl Dedupe {
         for (sink, event, state) in events {
             match state {
                 EventState::Accepted => entry.accept(sink, event),
-                EventState::Pending | EventState::Parked { .. } => is_open = true,
+                EventState::Pending | EventState::Redelivery | EventState::Parked { .. } => is_open = true,
                 EventState::DeadLetter { .. } => {}
             }
         }

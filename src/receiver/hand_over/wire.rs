@@ -95,7 +95,9 @@ mod tests {
         let at = Timestamp::UNIX_EPOCH;
         let states = [
             EventState::Pending,
-            EventState::Parked { attempts: 3, next: at },
+            EventState::Redelivery,
+            EventState::Parked { attempts: 3, next: at, redelivered: false },
+            EventState::Parked { attempts: 1, next: at, redelivered: true },
             EventState::Accepted,
             EventState::DeadLetter { at, reason: DeadLetterCause::Superseded },
         ];
@@ -108,7 +110,7 @@ mod tests {
             source: "https://git.example/acme/shop".to_owned(),
             repository_id: "7".to_owned(),
             at,
-            events: vec![Event::of_reference("refs/heads/main", Change::Updated).unwrap(); 4],
+            events: vec![Event::of_reference("refs/heads/main", Change::Updated).unwrap(); 6],
         };
         let sinks = vec![SinkPart { name: "a".to_owned(), events: states.into_iter().enumerate().collect(), omitted: 0 }];
         Record { envelope, sinks, not_served: vec!["b".to_owned()] }

@@ -1,6 +1,6 @@
 //! Records with their bodies in memory: all of them without a disk, and what arrives while the disk is broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -37,9 +37,9 @@ impl MemoryStore {
         self.used
     }
 
-    /// Number of records.
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
+    /// The numbers of the records.
+    pub(super) fn sequences(&self) -> BTreeSet<Sequence> {
+        self.records.keys().copied().collect()
     }
 
     pub(super) fn insert(&mut self, sequence: Sequence, record: Record, body: Bytes) {

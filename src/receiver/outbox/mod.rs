@@ -18,7 +18,7 @@ mod shares;
 mod tests;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -323,9 +323,9 @@ impl Outbox {
         }
     }
 
-    /// Number of records that are in memory alone. After [`close`](Self::close) these are lost with the process.
-    pub(super) fn in_memory_alone(&self) -> usize {
-        self.shared.lock().memory.len()
+    /// The records that are in memory alone. After [`close`](Self::close) these are lost with the process.
+    pub(super) fn in_memory_alone(&self) -> BTreeSet<Sequence> {
+        self.shared.lock().memory.sequences()
     }
 }
 

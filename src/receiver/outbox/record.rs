@@ -47,12 +47,17 @@ pub(in crate::receiver) struct SinkPart {
 pub(in crate::receiver) enum EventState {
     /// It waits for its next attempt.
     Pending,
+    /// As [`Self::Pending`], after a request to send it again: it is marked as sent again.
+    Redelivery,
     /// It is set aside, so that later events of its subject are sent.
     Parked {
         /// Attempts since it was parked.
         attempts: u32,
         /// The time of the next attempt.
         next: Timestamp,
+        /// Whether it is sent again on request, and marked so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        redelivered: bool,
     },
     /// The sink accepted it.
     Accepted,
@@ -87,7 +92,12 @@ impl DeadLetterCause {
 impl EventState {
     /// Whether it is still to be attempted.
     pub(super) const fn is_open(&self) -> bool {
-        matches!(self, Self::Pending | Self::Parked { .. })
+        matches!(self, Self::Pending | Self::Redelivery | Self::Parked { .. })
+    }
+
+    /// Whether it is sent again on request.
+    pub(in crate::receiver) const fn is_redelivered(&self) -> bool {
+        matches!(self, Self::Redelivery | Self::Parked { redelivered: true, .. })
     }
 }
 

@@ -154,16 +154,21 @@ impl Delivery {
         let read = |(_, state): &(usize, EventState)| match state {
             EventState::Accepted => Status::Accepted,
             EventState::DeadLetter { .. } => Status::DeadLetter(state.clone()),
-            EventState::Pending | EventState::Parked { .. } => Status::Open(state.clone()),
+            EventState::Pending | EventState::Redelivery | EventState::Parked { .. } => Status::Open(state.clone()),
         };
         let states = sinks.iter().map(|part| part.events.iter().map(read).collect()).collect();
+        let marked = |(part, of): (usize, &SinkPart)| {
+            let events = of.events.iter().filter(|(_, state)| state.is_redelivered());
+            events.map(|(event, _)| (part, *event)).collect::<Vec<_>>()
+        };
+        let redelivered = sinks.iter().enumerate().flat_map(marked).collect();
         let part = |SinkPart { name, events, omitted }| {
             let events = events.into_iter().map(|(event, _)| event).collect();
             Part { sink: name, events, omitted }
         };
         let parts = sinks.into_iter().map(part).collect();
         let body = Body::Stored(sequence);
-        let progress = Mutex::new(Progress { body, stored: Some(sequence), states, redelivered: BTreeSet::new() });
+        let progress = Mutex::new(Progress { body, stored: Some(sequence), states, redelivered });
         let (attempts, changed) = (AtomicUsize::new(0), watch::Sender::new(()));
         Arc::new(Self { envelope, order, expires, entry, parts, not_served, attempts, progress, changed })
     }
@@ -339,9 +344,9 @@ impl Delivery {
 
     /// Makes a dead letter open again, to be sent again on request. Returns false if it is none any more.
     pub(super) fn reopen(&self, part: usize, event: usize) -> bool {
-        let reopened = self.replace_dead_letter(part, event, Status::Open(EventState::Pending));
+        let reopened = self.replace_dead_letter(part, event, Status::Open(EventState::Redelivery));
         if reopened {
-            self.mark_redelivered(part, event);
+            self.lock().redelivered.insert((part, event));
         }
         reopened
     }
@@ -375,9 +380,17 @@ impl Delivery {
         true
     }
 
-    /// Marks an event as sent again on request.
-    pub(super) fn mark_redelivered(&self, part: usize, event: usize) {
-        self.lock().redelivered.insert((part, event));
+    /// Marks a parked event as sent again on request. Returns its new state; `None` if it is not parked any more.
+    pub(super) fn mark_redelivered(&self, part: usize, event: usize) -> Option<EventState> {
+        let index = self.parts.get(part)?.events.iter().position(|known| *known == event)?;
+        let mut progress = self.lock();
+        let Some(Status::Open(EventState::Parked { redelivered, .. })) = progress.states.get_mut(part)?.get_mut(index) else {
+            return None;
+        };
+        *redelivered = true;
+        let state = progress.states.get(part)?.get(index)?.stored();
+        progress.redelivered.insert((part, event));
+        Some(state)
     }
 
     /// Whether an event is sent to a sink again on request.

@@ -294,7 +294,7 @@ impl Dispatcher {
             Change::Expired(_) => dead(DeadLetterCause::TooOld),
             Change::Parked(_, Parked { times, due }) => {
                 let next = clock.saturating_add(due.saturating_duration_since(now)).unwrap_or(Timestamp::MAX);
-                Status::Open(EventState::Parked { attempts: times, next })
+                Status::Open(EventState::Parked { attempts: times, next, redelivered: delivery.is_redelivered(sink, event) })
             }
         };
         let Some(noted) = delivery.note(sink, event, status.clone()) else { return };

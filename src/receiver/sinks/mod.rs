@@ -61,6 +61,8 @@ impl Default for SinkLimits {
     }
 }
 
+/// Maximum number of lost deliveries that the log names.
+const NAMED_LOST: usize = 100;
 /// How long the end waits for the disk.
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long a stored event is attempted after a start at least, however old it is.
@@ -221,14 +223,18 @@ impl Dispatcher {
         if timeout(CLOSE, self.outbox.close()).await.is_err() {
             tracing::warn!("stopped before the outbox was closed");
         }
+        let stored = self.stored();
         // Dead letters would not have been sent.
-        let left = self.stored().values().filter(|delivery| !delivery.is_concluded()).count();
-        let lost = if is_deleted { left } else { self.outbox.in_memory_alone() };
-        self.metrics.lost(lost);
-        if lost > 0 {
-            tracing::warn!(deliveries = lost, "stopped with pending deliveries that nobody else has; they are lost");
-        } else if left > 0 {
-            tracing::info!(deliveries = left, "stopped with pending deliveries, which are in the outbox");
+        let left: Vec<_> = stored.iter().filter(|(_, delivery)| !delivery.is_concluded()).collect();
+        let in_memory = self.outbox.in_memory_alone();
+        let is_lost = |(sequence, _): &&(&Sequence, &Arc<Delivery>)| is_deleted || in_memory.contains(sequence);
+        let lost: Vec<_> = left.iter().filter(is_lost).map(|(_, delivery)| Arc::clone(delivery)).collect();
+        let kept = left.len() - lost.len();
+        drop(stored);
+        self.metrics.lost(lost.len());
+        tell_lost(&lost);
+        if kept > 0 {
+            tracing::info!(deliveries = kept, "stopped with pending deliveries, which are in the outbox");
         }
     }
 
@@ -255,7 +261,7 @@ impl Dispatcher {
         let lane = self.lane(&mut lanes, delivery, sink);
         lane.deliveries.insert(key, Arc::clone(delivery));
         match state {
-            EventState::Parked { attempts, next } => {
+            EventState::Parked { attempts, next, .. } => {
                 let parked = Parked { times: *attempts, due: Instant::now() + since(self.routes.clock().now(), *next) };
                 lane.queue.push_parked(key, &subject, expires, parked);
             }
@@ -411,6 +417,26 @@ impl Dispatcher {
 /// The time from one moment to a later one; zero if it is earlier.
 fn since(earlier: Timestamp, later: Timestamp) -> Duration {
     Duration::try_from(later.duration_since(earlier)).unwrap_or_default()
+}
+
+/// Names the deliveries that are lost when the receiver ends: hardly anybody reads its metrics after that. The last line has their
+/// number.
+fn tell_lost(lost: &[Arc<Delivery>]) {
+    for Delivery { envelope, .. } in lost.iter().take(NAMED_LOST).map(|delivery| &**delivery) {
+        tracing::error!(
+            namespace = envelope.namespace,
+            name = envelope.name,
+            delivery = envelope.delivery,
+            "pending delivery that no other receiver has; it is lost unless this receiver is started again with its outbox"
+        );
+    }
+    if !lost.is_empty() {
+        tracing::error!(
+            deliveries = lost.len(),
+            "stopped with pending deliveries that no other receiver has; they are lost unless this receiver is started again with its \
+             outbox; send them again from the provider's page of the hook"
+        );
+    }
 }
 
 fn with_sink(delivery: &Delivery, part: usize, act: impl FnOnce(&str)) {

@@ -76,9 +76,9 @@ impl Dispatcher {
                     self.evidence.dead_letters(&delivery.envelope.uid, sink, -1);
                     self.evidence.sink_pending(&delivery.envelope.uid, sink, 1);
                     if let Some(sequence) = delivery.sequence() {
-                        self.outbox.note(sequence, part, event, EventState::Pending);
+                        self.outbox.note(sequence, part, event, EventState::Redelivery);
                     }
-                    self.push_stored(delivery, sink, event, &EventState::Pending, now + self.limits.attempted);
+                    self.push_stored(delivery, sink, event, &EventState::Redelivery, now + self.limits.attempted);
                 });
             }
             self.remember(delivery);
@@ -92,10 +92,13 @@ impl Dispatcher {
         for (part, event, _) in delivery.open() {
             with_sink(delivery, part, |sink| {
                 let Some(lane) = lanes.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) else { return };
-                if lane.queue.hurry_parked(delivery.key(event), now) {
-                    delivery.mark_redelivered(part, event);
-                    lane.wake.notify_one();
+                if !lane.queue.hurry_parked(delivery.key(event), now) {
+                    return;
                 }
+                if let (Some(sequence), Some(state)) = (delivery.sequence(), delivery.mark_redelivered(part, event)) {
+                    self.outbox.note(sequence, part, event, state);
+                }
+                lane.wake.notify_one();
             });
         }
     }

@@ -118,3 +118,21 @@ async fn the_log_line_of_a_delivery_names_its_reference_and_its_commit() {
     assert_eq!(line["refs"], json!(format!("refs/heads/main@{commit}")));
     assert_eq!((&line["delivery"], &line["outcome"]), (&json!("d-1"), &json!("accepted")));
 }
+
+#[tokio::test]
+async fn a_receiver_that_ends_with_pending_deliveries_names_them_and_their_number_in_its_last_lines() {
+    let (log, _guard) = Log::at(tracing::Level::INFO);
+    let sink = Sink::start(503).await;
+    let harness = with_sinks(&[service_sink("a", sink.port)]).await;
+    for id in ["d-1", "d-2"] {
+        assert_eq!(harness.send(&Shot::push(id, "main")).await, 202);
+    }
+    harness.stop().await;
+    let text = log.text();
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lost: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").map(|line| &line["fields"]).collect();
+    let named: Vec<_> = lost.iter().filter_map(|fields| fields["delivery"].as_str()).collect();
+    assert_eq!(named, ["d-1", "d-2"], "{text}");
+    assert_eq!((&lost[0]["namespace"], &lost[0]["name"]), (&json!("team"), &json!("shop")));
+    assert_eq!(lines.last().map(|line| &line["fields"]["deliveries"]), Some(&json!(2)), "{text}");
+}

@@ -109,3 +109,39 @@ async fn dead_letters_are_sent_again_on_request_once_and_marked() {
     let seen = harness.seen();
     assert_eq!((seen.redelivered.as_deref(), seen.sinks["a"].dead_letters), (Some("now"), 0));
 }
+
+#[tokio::test]
+async fn an_event_that_is_sent_again_on_request_is_marked_after_a_restart_too() {
+    let (directory, sink) = (tempfile::tempdir().unwrap(), Sink::start(200).await);
+    let asked = |harness: &Harness| {
+        harness.routes.apply_binding(&binding(|object| {
+            object["metadata"]["annotations"] = json!({REDELIVER_REQUESTED_AT: "now"});
+            object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
+        }));
+    };
+    for id in ["dead", "parked"] {
+        sink.answers(id, 413);
+    }
+    let first = on_disk(directory.path(), sink.port).await;
+    assert_eq!(first.send(&Shot::push("dead", "main")).await, 202);
+    assert_eq!(first.send(&Shot::push("later", "main")).await, 200);
+    assert_eq!(first.send(&Shot::push("parked", "dev")).await, 202);
+    until("one is a dead letter", || first.seen().sinks["a"].dead_letters == 1).await;
+    for id in ["dead", "parked"] {
+        sink.answers(id, 503);
+    }
+    let attempts = sink.attempts();
+    asked(&first);
+    until("both are sent again", || sink.attempts() >= attempts + 2).await;
+    first.stop().await;
+
+    for id in ["dead", "parked"] {
+        sink.answers(id, 200);
+    }
+    let second = on_disk(directory.path(), sink.port).await;
+    asked(&second);
+    until("both are accepted", || second.seen().sinks["a"].pending == 0).await;
+    let marks: Vec<_> =
+        sink.accepted().iter().map(|event| [event.header("ce-id"), event.header("ce-forgebindredelivered")].concat()).collect();
+    assert_eq!(marks.iter().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), ["deadtrue", "later", "parkedtrue"].into());
+}

@@ -57,7 +57,7 @@ on_both_stores! {
     returns_the_last_state_of_each_event(outbox, config()) {
         let mut expected = record("team", "uid");
         let sequence = keep(&outbox, expected.clone(), body(1)).await;
-        let parked = EventState::Parked { attempts: 2, next: TIME };
+        let parked = EventState::Parked { attempts: 2, next: TIME, redelivered: false };
         outbox.note(sequence, 0, 0, EventState::Accepted);
         outbox.note(sequence, 1, 0, DEAD);
         outbox.note(sequence, 1, 1, DEAD);

@@ -66,10 +66,10 @@ async fn states_alone_are_written_together_and_soon() {
     let sequence = keep(&outbox, record("team", "uid"), body(1)).await;
     let before = outbox.state().commits;
     for attempts in 0..50 {
-        outbox.note(sequence, 0, 0, EventState::Parked { attempts, next: TIME });
+        outbox.note(sequence, 0, 0, EventState::Parked { attempts, next: TIME, redelivered: false });
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let last = EventState::Parked { attempts: 49, next: TIME };
+    let last = EventState::Parked { attempts: 49, next: TIME, redelivered: false };
     while open_on(&storage.after_crash(), &config(), TIMING).await.unwrap().1[0].1.sinks[0].events[0].1 != last {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -280,7 +280,7 @@ fn pieces_make_up_the_body_and_fill_their_pages() {
 
 /// A state that tells moves apart.
 const fn parked(attempts: u32) -> EventState {
-    EventState::Parked { attempts, next: TIME }
+    EventState::Parked { attempts, next: TIME, redelivered: false }
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ impl Model {
 fn state(number: u8) -> EventState {
     match number {
         0 => EventState::Pending,
-        1 => EventState::Parked { attempts: 1, next: TIME },
+        1 => EventState::Parked { attempts: 1, next: TIME, redelivered: true },
         2 => EventState::Accepted,
         _ => DEAD,
     }

@@ -125,6 +125,8 @@ struct Waiting {
     due: Instant,
     /// How often it was parked.
     parked: Option<u32>,
+    /// Whether it is sent again at once if the attempt under way fails.
+    hurried: bool,
     expires: Instant,
 }
 
@@ -155,8 +157,16 @@ impl Queue {
         let subject: Arc<str> = self.subjects.get_key_value(subject).map_or_else(|| subject.into(), |(known, _)| Arc::clone(known));
         let known = self.subjects.get(&subject);
         let earlier = known.is_some_and(|known| known.pending.iter().any(|earlier| self.has_failed(*earlier)));
-        let waiting =
-            Waiting { subject: Arc::clone(&subject), failures: 0, failed_at: None, failing_since: None, due: now, parked: None, expires };
+        let waiting = Waiting {
+            subject: Arc::clone(&subject),
+            failures: 0,
+            failed_at: None,
+            failing_since: None,
+            due: now,
+            parked: None,
+            hurried: false,
+            expires,
+        };
         self.change(&subject, |queue| {
             queue.add(key, waiting);
             queue.subject(&subject).pending.insert(key);
@@ -180,6 +190,7 @@ impl Queue {
             failing_since: None,
             due: parked.due,
             parked: Some(parked.times),
+            hurried: false,
             expires,
         };
         self.change(&subject, |queue| {
@@ -189,9 +200,11 @@ impl Queue {
         });
     }
 
-    /// Makes a parked event due. Returns false if it is not parked.
+    /// Makes a parked event due; one whose attempt is under way, as soon as that has failed. Returns false if it is not parked.
     pub(super) fn hurry_parked(&mut self, key: EventKey, now: Instant) -> bool {
-        let Some(waiting) = self.events.get(&key).filter(|waiting| waiting.parked.is_some()) else { return false };
+        let is_under_way = self.is_under_way(key);
+        let Some(waiting) = self.events.get_mut(&key).filter(|waiting| waiting.parked.is_some()) else { return false };
+        waiting.hurried = is_under_way;
         let subject = Arc::clone(&waiting.subject);
         self.change(&subject, |queue| {
             if let Some(waiting) = queue.events.get_mut(&key) {
@@ -331,7 +344,8 @@ impl Queue {
     fn park(&mut self, key: EventKey, now: Instant) -> Change {
         let times = self.events.get(&key).and_then(|waiting| waiting.parked).unwrap_or_default().saturating_add(1);
         let pause = LEAST_PARKED.saturating_mul(1 << (times - 1).min(6)).min(LONGEST_PARKED);
-        let schedule = Parked { times, due: now + pause };
+        let hurried = self.events.get_mut(&key).is_some_and(|waiting| std::mem::take(&mut waiting.hurried));
+        let schedule = Parked { times, due: if hurried { now } else { now + pause } };
         if let Some(waiting) = self.events.get_mut(&key) {
             waiting.failures = waiting.failures.max(1);
             (waiting.parked, waiting.due) = (Some(times), schedule.due);

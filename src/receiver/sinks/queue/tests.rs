@@ -52,6 +52,20 @@ impl Bench {
 }
 
 #[test]
+fn a_parked_event_that_is_asked_for_while_it_is_under_way_is_sent_again_at_once() {
+    let mut bench = Bench::new();
+    bench.queue.push_parked(key(1), "main", bench.now + LIFETIME, Parked { times: 1, due: bench.now });
+    assert_eq!(bench.sent(), 1);
+    assert!(bench.queue.hurry_parked(key(1), bench.now));
+    let changes = bench.finish(1, Attempt::Failed);
+    assert_eq!(changes, [Change::Parked(key(1), Parked { times: 2, due: bench.now })], "the attempt began before the request");
+    let begun = bench.now;
+    let changes = bench.send(1, Attempt::Failed);
+    assert_eq!(bench.now, begun);
+    assert!(matches!(changes[..], [Change::Parked(_, Parked { times: 3, due })] if due > begun), "the request is carried out: {changes:?}");
+}
+
+#[test]
 fn events_of_a_subject_are_sent_one_after_the_other_and_subjects_side_by_side() {
     let mut bench = Bench::new();
     for (delivery, subject) in [(1, "main"), (2, "main"), (3, "dev")] {
