@@ -14,7 +14,7 @@ use super::bodies::BodyPermit;
 use super::client::SinkError;
 use super::delivery::{Body, Delivery, Noted, Payload, Status};
 use super::queue::{Attempt, Change, EventKey, Next, Parked};
-use super::{Dispatcher, LaneKey, cloud_events};
+use super::{Dispatcher, SinkKey, cloud_events};
 use crate::receiver::outbox::{BodyError, DeadLetterCause, EventState};
 use crate::receiver::routes::SinkState;
 
@@ -80,13 +80,13 @@ impl Sending {
 }
 
 impl Dispatcher {
-    pub(super) async fn drive(self: Arc<Self>, lane: LaneKey, wake: Arc<Notify>) {
+    pub(super) async fn drive(self: Arc<Self>, sink_queue: SinkKey, wake: Arc<Notify>) {
         let mut running = FuturesUnordered::new();
         let mut phase = Phase::Running;
         loop {
-            let until = match self.step(&lane, running.is_empty(), phase) {
+            let until = match self.step(&sink_queue, running.is_empty(), phase) {
                 Step::Send(key, delivery) => {
-                    running.push(self.attempt(&lane.1, key, delivery));
+                    running.push(self.attempt(&sink_queue.1, key, delivery));
                     continue;
                 }
                 Step::Wait(until) => until,
@@ -103,7 +103,7 @@ impl Dispatcher {
                     if phase == Phase::LastAttempts && done.result.is_err() {
                         phase = Phase::Ending;
                     }
-                    self.conclude(&lane, done);
+                    self.conclude(&sink_queue, done);
                 }
                 () = wake.notified() => (),
                 () = pause => (),
@@ -114,33 +114,37 @@ impl Dispatcher {
         }
     }
 
-    fn step(&self, key: &LaneKey, is_idle: bool, phase: Phase) -> Step {
+    fn step(&self, key: &SinkKey, is_idle: bool, phase: Phase) -> Step {
         let now = Instant::now();
-        let mut lanes = self.lanes();
-        let Some(lane) = lanes.get_mut(key) else { return Step::End };
-        let expired: Vec<_> =
-            lane.queue.expire(now).into_iter().filter_map(|change| Some((change, lane.deliveries.remove(&change.key())?))).collect();
+        let mut queues = self.queues();
+        let Some(sink_queue) = queues.get_mut(key) else { return Step::End };
+        let expired: Vec<_> = sink_queue
+            .queue
+            .expire(now)
+            .into_iter()
+            .filter_map(|change| Some((change, sink_queue.deliveries.remove(&change.key())?)))
+            .collect();
         let chosen = match phase {
-            Phase::Running => lane.queue.next(now),
-            Phase::LastAttempts if is_idle => lane.queue.oldest().map_or(Next::Wait(None), Next::Send),
+            Phase::Running => sink_queue.queue.next(now),
+            Phase::LastAttempts if is_idle => sink_queue.queue.oldest().map_or(Next::Wait(None), Next::Send),
             Phase::LastAttempts | Phase::Ending => Next::Wait(None),
         };
         let step = match chosen {
             Next::Send(event) => {
-                if let Some(delivery) = lane.deliveries.get(&event) {
+                if let Some(delivery) = sink_queue.deliveries.get(&event) {
                     Step::Send(event, Arc::clone(delivery))
                 } else {
-                    lane.queue.settle(event);
+                    sink_queue.queue.settle(event);
                     Step::Wait(Some(now))
                 }
             }
-            Next::Wait(_) if is_idle && (phase != Phase::Running || lane.queue.is_empty()) => {
-                lanes.remove(key);
+            Next::Wait(_) if is_idle && (phase != Phase::Running || sink_queue.queue.is_empty()) => {
+                queues.remove(key);
                 Step::End
             }
             Next::Wait(until) => Step::Wait(until),
         };
-        drop(lanes);
+        drop(queues);
         for (change, delivery) in expired {
             self.change(&key.1, change, &delivery, now);
         }
@@ -208,12 +212,12 @@ impl Dispatcher {
         }
     }
 
-    fn conclude(&self, key: &LaneKey, done: Done) {
+    fn conclude(&self, key: &SinkKey, done: Done) {
         let Done { key: event, delivery, result } = done;
         let sink = &key.1;
         let now = Instant::now();
         if let Err(Failure::Gone) = result {
-            return self.discard_lane(key, event);
+            return self.discard_all(key, event);
         }
         if let Err(Failure::Dropped) = result
             && let Some(sequence) = delivery.sequence()
@@ -231,33 +235,33 @@ impl Dispatcher {
             Err(Failure::Held(_)) => Some(Attempt::Held),
             Ok(Success::Earlier) | Err(Failure::Dropped | Failure::Gone) => None,
         };
-        let mut lanes = self.lanes();
-        let Some(lane) = lanes.get_mut(key) else { return };
+        let mut queues = self.queues();
+        let Some(sink_queue) = queues.get_mut(key) else { return };
         let changes = if let Some(attempt) = attempt {
-            lane.queue.finish(event, attempt, now, fastrand::f64())
+            sink_queue.queue.finish(event, attempt, now, fastrand::f64())
         } else {
-            lane.queue.settle(event);
+            sink_queue.queue.settle(event);
             if result.is_ok() { vec![Change::Accepted(event)] } else { Vec::new() }
         };
         if matches!(result, Err(Failure::Dropped)) {
-            lane.deliveries.remove(&event);
+            sink_queue.deliveries.remove(&event);
         }
         // Its room was needed while it was under way.
-        if delivery.is_concluded() && lane.queue.remove(event) {
-            lane.deliveries.remove(&event);
+        if delivery.is_concluded() && sink_queue.queue.remove(event) {
+            sink_queue.deliveries.remove(&event);
         }
-        let state = lane.queue.state();
+        let state = sink_queue.queue.state();
         let changes: Vec<_> = changes
             .into_iter()
             .filter_map(|change| {
-                let delivery = lane.deliveries.get(&change.key()).cloned()?;
+                let delivery = sink_queue.deliveries.get(&change.key()).cloned()?;
                 if !matches!(change, Change::Parked(..)) {
-                    lane.deliveries.remove(&change.key());
+                    sink_queue.deliveries.remove(&change.key());
                 }
                 Some((change, delivery))
             })
             .collect();
-        drop(lanes);
+        drop(queues);
         self.evidence.sink_state(&key.0, sink, state, self.routes.clock().now());
         for (change, delivery) in changes {
             self.change(sink, change, &delivery, now);
@@ -350,14 +354,14 @@ impl Dispatcher {
     }
 
     /// Discards all events of a sink that is gone.
-    fn discard_lane(&self, key: &LaneKey, under_way: EventKey) {
-        let mut lanes = self.lanes();
-        let Some(lane) = lanes.get_mut(key) else { return };
-        lane.queue.settle(under_way);
-        let waiting: Vec<_> = lane.queue.keys().collect();
-        let events = waiting.into_iter().filter(|event| lane.queue.remove(*event)).chain([under_way]);
-        let gone: Vec<_> = events.filter_map(|event| Some((event, lane.deliveries.remove(&event)?))).collect();
-        drop(lanes);
+    fn discard_all(&self, key: &SinkKey, under_way: EventKey) {
+        let mut queues = self.queues();
+        let Some(sink_queue) = queues.get_mut(key) else { return };
+        sink_queue.queue.settle(under_way);
+        let waiting: Vec<_> = sink_queue.queue.keys().collect();
+        let events = waiting.into_iter().filter(|event| sink_queue.queue.remove(*event)).chain([under_way]);
+        let gone: Vec<_> = events.filter_map(|event| Some((event, sink_queue.deliveries.remove(&event)?))).collect();
+        drop(queues);
         let mut discarded = 0;
         for (event, delivery) in &gone {
             let Some(noted) = delivery.note(&key.1, event.event, Status::Discarded) else { continue };

@@ -69,11 +69,11 @@ const CLOSE: Duration = Duration::from_secs(5);
 const AT_LEAST: Duration = Duration::from_secs(60 * 60);
 
 /// A sink: the UID of its binding, and its name.
-type LaneKey = (String, String);
+type SinkKey = (String, String);
 
 /// The events that one sink has not accepted.
 #[derive(Default)]
-struct Lane {
+struct SinkQueue {
     queue: Queue,
     deliveries: BTreeMap<EventKey, Arc<Delivery>>,
     /// Notified when an event was added.
@@ -100,8 +100,8 @@ pub(super) struct Dispatcher {
     bodies: BodyBudget,
     evidence: EvidenceStore,
     metrics: Metrics,
-    /// A lane exists as long as it has a driver.
-    lanes: Mutex<HashMap<LaneKey, Lane>>,
+    /// The queue of a sink exists as long as it has a driver.
+    queues: Mutex<HashMap<SinkKey, SinkQueue>>,
     /// The stored deliveries.
     stored: Mutex<BTreeMap<Sequence, Arc<Delivery>>>,
     /// The latest time of arrival, and the number of deliveries.
@@ -122,7 +122,7 @@ impl Dispatcher {
             bodies: BodyBudget::new(),
             evidence,
             metrics,
-            lanes: Mutex::default(),
+            queues: Mutex::default(),
             stored: Mutex::default(),
             arrivals: Mutex::new((Timestamp::MIN, 0)),
             drivers: TaskTracker::new(),
@@ -242,14 +242,14 @@ impl Dispatcher {
     fn enqueue(self: &Arc<Self>, delivery: &Arc<Delivery>) -> bool {
         let now = Instant::now();
         let mut soon = true;
-        let mut lanes = self.lanes();
+        let mut queues = self.queues();
         for part in &delivery.parts {
-            let lane = self.lane(&mut lanes, delivery, &part.sink);
+            let sink_queue = self.sink_queue(&mut queues, delivery, &part.sink);
             for event in &part.events {
-                soon &= lane.queue.push(delivery.key(*event), &delivery.envelope.subject(*event), delivery.expires, now);
-                lane.deliveries.insert(delivery.key(*event), Arc::clone(delivery));
+                soon &= sink_queue.queue.push(delivery.key(*event), &delivery.envelope.subject(*event), delivery.expires, now);
+                sink_queue.deliveries.insert(delivery.key(*event), Arc::clone(delivery));
             }
-            lane.wake.notify_one();
+            sink_queue.wake.notify_one();
         }
         soon
     }
@@ -257,27 +257,27 @@ impl Dispatcher {
     /// Adds one stored event to its queue.
     fn push_stored(self: &Arc<Self>, delivery: &Arc<Delivery>, sink: &str, event: usize, state: &EventState, expires: Instant) {
         let (key, subject) = (delivery.key(event), delivery.envelope.subject(event));
-        let mut lanes = self.lanes();
-        let lane = self.lane(&mut lanes, delivery, sink);
-        lane.deliveries.insert(key, Arc::clone(delivery));
+        let mut queues = self.queues();
+        let sink_queue = self.sink_queue(&mut queues, delivery, sink);
+        sink_queue.deliveries.insert(key, Arc::clone(delivery));
         match state {
             EventState::Parked { attempts, next, .. } => {
                 let parked = Parked { times: *attempts, due: Instant::now() + since(self.routes.clock().now(), *next) };
-                lane.queue.push_parked(key, &subject, expires, parked);
+                sink_queue.queue.push_parked(key, &subject, expires, parked);
             }
-            _ => drop(lane.queue.push(key, &subject, expires, Instant::now())),
+            _ => drop(sink_queue.queue.push(key, &subject, expires, Instant::now())),
         }
-        lane.wake.notify_one();
+        sink_queue.wake.notify_one();
     }
 
-    fn lane<'a>(self: &Arc<Self>, lanes: &'a mut HashMap<LaneKey, Lane>, delivery: &Delivery, sink: &str) -> &'a mut Lane {
-        match lanes.entry((delivery.envelope.uid.clone(), sink.to_owned())) {
-            Slot::Occupied(lane) => lane.into_mut(),
+    fn sink_queue<'a>(self: &Arc<Self>, queues: &'a mut HashMap<SinkKey, SinkQueue>, delivery: &Delivery, sink: &str) -> &'a mut SinkQueue {
+        match queues.entry((delivery.envelope.uid.clone(), sink.to_owned())) {
+            Slot::Occupied(sink_queue) => sink_queue.into_mut(),
             Slot::Vacant(slot) => {
                 let key = slot.key().clone();
-                let lane = slot.insert(Lane::default());
-                self.drivers.spawn(Arc::clone(self).drive(key, Arc::clone(&lane.wake)));
-                lane
+                let sink_queue = slot.insert(SinkQueue::default());
+                self.drivers.spawn(Arc::clone(self).drive(key, Arc::clone(&sink_queue.wake)));
+                sink_queue
             }
         }
     }
@@ -378,14 +378,14 @@ impl Dispatcher {
 
     /// Removes events from their queues, except those that are under way.
     fn withdraw(&self, delivery: &Delivery, events: &[(usize, usize)]) {
-        let mut lanes = self.lanes();
+        let mut queues = self.queues();
         for (part, event) in events {
             with_sink(delivery, *part, |sink| {
-                let Some(lane) = lanes.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) else { return };
+                let Some(sink_queue) = queues.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) else { return };
                 let key = delivery.key(*event);
-                if lane.queue.remove(key) {
-                    lane.deliveries.remove(&key);
-                    lane.wake.notify_one();
+                if sink_queue.queue.remove(key) {
+                    sink_queue.deliveries.remove(&key);
+                    sink_queue.wake.notify_one();
                 }
             });
         }
@@ -405,8 +405,8 @@ impl Dispatcher {
         self.freshness.is_fresh() && !self.routes.may_be_incomplete(self.routes.clock().now())
     }
 
-    fn lanes(&self) -> MutexGuard<'_, HashMap<LaneKey, Lane>> {
-        self.lanes.lock()
+    fn queues(&self) -> MutexGuard<'_, HashMap<SinkKey, SinkQueue>> {
+        self.queues.lock()
     }
 
     fn stored(&self) -> MutexGuard<'_, BTreeMap<Sequence, Arc<Delivery>>> {

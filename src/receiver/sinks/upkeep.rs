@@ -88,17 +88,17 @@ impl Dispatcher {
 
     /// Makes the parked events of a delivery due. Those that merely wait are not sent again, but for the first time.
     fn hurry(&self, delivery: &Delivery, now: Instant) {
-        let mut lanes = self.lanes();
+        let mut queues = self.queues();
         for (part, event, _) in delivery.open() {
             with_sink(delivery, part, |sink| {
-                let Some(lane) = lanes.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) else { return };
-                if !lane.queue.hurry_parked(delivery.key(event), now) {
+                let Some(sink_queue) = queues.get_mut(&(delivery.envelope.uid.clone(), sink.to_owned())) else { return };
+                if !sink_queue.queue.hurry_parked(delivery.key(event), now) {
                     return;
                 }
                 if let (Some(sequence), Some(state)) = (delivery.sequence(), delivery.mark_redelivered(part, event)) {
                     self.outbox.note(sequence, part, event, state);
                 }
-                lane.wake.notify_one();
+                sink_queue.wake.notify_one();
             });
         }
     }
