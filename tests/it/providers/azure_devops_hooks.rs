@@ -1,6 +1,9 @@
 //! The subscriptions of a binding at a simulated Azure DevOps, on the real API server: exactly the wanted ones, whatever fails on
 //! the way.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use anyhow::Result;
 use forgebind::api::v1alpha1::{EventKind, ProviderKind};
 use forgebind::protocol::secret::WebhookSecret;
@@ -13,9 +16,10 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use testkit::operator::Operator;
+use testkit::plain_http;
 use testkit::shared;
 use testkit::sim::azure_devops::state;
-use testkit::sim::{Fault, Order, Refusal, Simulated, UserAction};
+use testkit::sim::{Fault, Order, Outcome, Refusal, Simulated, UserAction};
 use testkit::sink::{Behavior, SinkServer};
 use testkit::test_namespace::{CONNECTION, SOON, TestNamespace, binding_condition, binding_message};
 use testkit::wait::{Seen, wait_until};
@@ -25,8 +29,7 @@ const BINDING: &str = "shop";
 struct ProviderEnv {
     objects: TestNamespace,
     simulated: Simulated,
-    /// Runs as long as the environment exists.
-    _operator: Operator,
+    operator: Operator,
 }
 
 impl ProviderEnv {
@@ -38,7 +41,7 @@ impl ProviderEnv {
         let operator = objects.operator().await?;
         let spec = json!({"provider": simulated.seed_data.provider, "credentials": {"secretRef": {"name": "credential"}}});
         objects.create_connection(spec).await?;
-        Ok(Self { objects, simulated, _operator: operator })
+        Ok(Self { objects, simulated, operator })
     }
 
     fn spec(&self, webhook: &Value) -> Value {
@@ -122,25 +125,88 @@ async fn a_subscription_on_probation_is_recreated() -> Result<()> {
     Ok(())
 }
 
+/// The user names of the subscriptions that deliver to a URL under this one, by their type.
+async fn usernames(env: &ProviderEnv, url: &str) -> Result<BTreeMap<String, String>> {
+    let list = format!("{}/acme/_apis/hooks/subscriptions?api-version=7.1", env.simulated.simulator.url());
+    let list: Value = plain_http::client()?.get(list).basic_auth("", Some(state::TOKEN)).send().await?.json().await?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let all = list["value"].as_array().cloned().unwrap_or_default();
+    let ours = all.iter().filter(|found| text(&found["consumerInputs"]["url"]).starts_with(url));
+    Ok(ours.map(|found| (text(&found["eventType"]), text(&found["consumerInputs"]["basicAuthUsername"]))).collect())
+}
+
+/// The numbers of the pull requests of which a delivery of this type was sent, and of those of which one was answered 2xx.
+fn pull_requests(env: &ProviderEnv, event_type: &str) -> [BTreeSet<u64>; 2] {
+    let (mut sent, mut accepted) = (BTreeSet::new(), BTreeSet::new());
+    for delivery in env.simulated.simulator.sent() {
+        let body: Value = serde_json::from_slice(&delivery.delivery.body).unwrap_or_default();
+        let (Some(number), true) = (body["resource"]["pullRequestId"].as_u64(), body["eventType"] == event_type) else { continue };
+        sent.insert(number);
+        if delivery.outcome.is_success() {
+            accepted.insert(number);
+        }
+    }
+    [sent, accepted]
+}
+
 #[tokio::test]
-async fn a_changed_user_name_reaches_the_hooks_and_their_deliveries_are_accepted() -> Result<()> {
+async fn pk_29_bb_17_a_changed_pair_reaches_all_three_subscriptions_and_no_delivery_is_lost_meanwhile() -> Result<()> {
     let env = ProviderEnv::new("azure-login", &[("token", state::TOKEN)]).await?;
     let login = async |username: &str| {
-        let data = [("username", username), ("password", "a-password-of-the-user")];
+        let password = format!("a-password-of-the-user-{username}");
+        let data = [("username", username), ("password", password.as_str())];
         env.objects.cluster().apply_secret(&env.objects.namespace, "login", &data).await
     };
     login("before").await?;
-    env.objects.create_binding(BINDING, env.spec(&json!({"events": ["Push"], "secretRef": {"name": "login"}}))).await?;
+    let webhook = json!({"events": ["PullRequest", "PullRequestMerged"], "secretRef": {"name": "login"}});
+    env.objects.create_binding(BINDING, env.spec(&webhook)).await?;
     env.objects.binding_ready(BINDING).await?;
-    let made = env.hooks().await?;
-    login("after").await?;
-    wait_until("the hook to carry another login", SOON, async || {
-        let hooks = env.hooks().await?;
-        Ok(if hooks.len() == 1 && hooks[0].url != made[0].url { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
-    })
-    .await?;
-    let repository = env.simulated.seed_data.repository.clone();
-    env.simulated.simulator.act(&UserAction::Push { repository, branch: "main".into(), message: "m".into() }).await?;
+    let made: BTreeSet<String> = env.hooks().await?.into_iter().map(|hook| hook.url.expose().to_owned()).collect();
+    let types = ["git.pullrequest.created", "git.pullrequest.merged", "git.pullrequest.updated"];
+    let with = |username: &str| types.into_iter().map(|of| (of.to_owned(), username.to_owned())).collect::<BTreeMap<_, _>>();
+    let receiver = env.operator.url();
+    assert_eq!(usernames(&env, &receiver).await?, with("before"));
+
+    // Pull requests are opened all the time while the pair changes.
+    let (opened, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let repository = &env.simulated.seed_data.repository;
+    let developers = async {
+        while !over.load(Ordering::SeqCst) {
+            let (source, title) = (format!("topic-{}", opened.fetch_add(1, Ordering::SeqCst)), "One".to_owned());
+            let (branch, message) = (source.clone(), "m".to_owned());
+            env.simulated.simulator.act(&UserAction::Push { repository: repository.clone(), branch, message }).await?;
+            let open = UserAction::OpenPullRequest { repository: repository.clone(), source, target: "main".to_owned(), title };
+            env.simulated.simulator.act(&open).await?;
+        }
+        anyhow::Ok(())
+    };
+    let change = async {
+        let more = async |least: u64| {
+            wait_until("further pull requests", SOON, async || {
+                let count = opened.load(Ordering::SeqCst);
+                Ok(if count >= least { Seen::Done(()) } else { Seen::NotYet(count.to_string()) })
+            })
+            .await
+        };
+        more(5).await?;
+        login("after").await?;
+        wait_until("every subscription to carry the new pair", SOON, async || {
+            let (found, urls) = (usernames(&env, &receiver).await?, env.hooks().await?);
+            let is_new = found == with("after") && urls.len() == 3 && urls.iter().all(|hook| !made.contains(hook.url.expose()));
+            Ok(if is_new { Seen::Done(()) } else { Seen::NotYet(format!("{found:?} {urls:?}")) })
+        })
+        .await?;
+        more(opened.load(Ordering::SeqCst) + 5).await?;
+        over.store(true, Ordering::SeqCst);
+        anyhow::Ok(())
+    };
+    futures::future::try_join(developers, change).await?;
+    let [sent, accepted] = pull_requests(&env, "git.pullrequest.created");
+    eprintln!("figure: {} pull requests while the pair changed", sent.len());
+    assert_eq!(sent.len() as u64, opened.load(Ordering::SeqCst), "each was told");
+    assert_eq!(accepted, sent, "each was accepted");
+    let outcomes = env.simulated.simulator.sent();
+    assert!(outcomes.iter().all(|sent| sent.outcome != Outcome::Answered(401)), "nothing was ever taken for a forgery");
     env.objects.binding_says(BINDING, "Receiving", "True/Succeeded").await?;
     Ok(())
 }
