@@ -16,10 +16,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use url::Url;
 
+use super::binding::time::after;
 use super::metrics::OfEndpoint;
+use super::runtime::backoff::jitter;
 use super::{Context, View};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::network::{NetworkPolicy, Purpose};
+use crate::providers::registry;
 
 /// Pause between two checks of one URL.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -31,6 +34,8 @@ const FAILURES: u32 = 3;
 const PROVEN: SignedDuration = SignedDuration::from_mins(10);
 /// How long the error of a URL that does not answer stays the same at least.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
+/// Time over which the bindings are spread that are probed once a URL answers again.
+const PROBED_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// The path that the receiver answers at the port of deliveries.
 const PATH: &str = "healthz";
 
@@ -163,7 +168,10 @@ fn conclude(context: &Context, name: Option<&str>, url: &Url, result: Result<(),
     };
     match (&before, &after) {
         (None, Some(Unreachable { error, .. })) => warn!(%url, error, "the public URL does not answer, as seen from inside the cluster"),
-        (Some(_), None) => info!(%url, "the public URL answers again, or a delivery has arrived there"),
+        (Some(_), None) => {
+            info!(%url, "the public URL answers again, or a delivery has arrived there");
+            probe_soon(view, &users, now);
+        }
         _ => {}
     }
     // While the URL does not answer, the conditions are checked each minute: the proof of a delivery ends between two checks.
@@ -171,6 +179,21 @@ fn conclude(context: &Context, name: Option<&str>, url: &Url, result: Result<(),
         for user in users {
             view.triggers.connection(&user);
         }
+    }
+}
+
+/// Probes the bindings of these connections after an outage, if the provider may have disabled their hooks meanwhile: what happens
+/// until they are replaced is never delivered.
+fn probe_soon(view: &View, users: &BTreeSet<ConnectionTarget>, now: Timestamp) {
+    let disables = |target: &&ConnectionTarget| {
+        let kind = view.connection(target).and_then(|connection| connection.spec.provider.kind());
+        kind.and_then(registry::provider).is_some_and(|provider| provider.profile().disables_failing_hooks)
+    };
+    let affected: BTreeSet<&ConnectionTarget> = users.iter().filter(disables).collect();
+    for binding in view.bindings.state_filter(|binding| affected.contains(&binding.connection_target())) {
+        let Some(uid) = binding.uid() else { continue };
+        view.memory.probe_by(&uid, after(now, jitter(&uid, PROBED_AGAIN)));
+        view.triggers.binding(&binding);
     }
 }
 

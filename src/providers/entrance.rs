@@ -178,7 +178,7 @@ fn hook(operation: &'static str, mut found: Hook) -> Result<Hook, ProviderError>
     }
     found.state = match found.state {
         HookState::Disabled(cause) => HookState::Disabled(sanitize::line(&cause, WORDS)),
-        HookState::HeldBack(cause) => HookState::HeldBack(sanitize::line(&cause, WORDS)),
+        HookState::HeldBack { cause, until } => HookState::HeldBack { cause: sanitize::line(&cause, WORDS), until },
         state @ (HookState::Active | HookState::Paused) => state,
     };
     Ok(found)

@@ -77,6 +77,20 @@ pub(super) fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Reads a value; what does not fit counts as absent. For fields that no description promises.
+pub(super) fn if_it_fits<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Found<T> {
+        Fits(T),
+        Other(IgnoredAny),
+    }
+    Ok(match Found::deserialize(deserializer)? {
+        Found::Fits(value) => value,
+        Found::Other(IgnoredAny) => T::default(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -90,6 +104,20 @@ mod tests {
         level: i64,
         #[serde(default, deserialize_with = "or_default")]
         events: Vec<String>,
+    }
+
+    #[test]
+    fn what_does_not_fit_counts_as_absent() {
+        #[derive(Deserialize)]
+        struct Described {
+            #[serde(default, deserialize_with = "if_it_fits")]
+            events: Vec<String>,
+        }
+        let read = |document| serde_json::from_value::<Described>(document).unwrap().events;
+        assert_eq!(read(json!({"events": ["push"]})), ["push"]);
+        for other in [json!({}), json!({"events": null}), json!({"events": 7}), json!({"events": [{"a": 1}]})] {
+            assert_eq!(read(other), [""; 0]);
+        }
     }
 
     #[test]

@@ -308,8 +308,13 @@ pub enum HookState {
     Paused,
     /// The provider disabled it, and only a new hook delivers again; the text is the cause.
     Disabled(String),
-    /// The provider holds deliveries back for a while and resumes by itself; the text is the cause.
-    HeldBack(String),
+    /// The provider sends nothing for a while and resumes by itself.
+    HeldBack {
+        /// Why.
+        cause: String,
+        /// When it resumes; `None` if it does not say.
+        until: Option<Timestamp>,
+    },
 }
 
 /// A hook, as the provider reports it.

@@ -36,6 +36,8 @@ pub struct ProviderProfile {
     pub credential_kinds: &'static [CredentialKind],
     /// The events that it can deliver. Others are reported as `EventNotSupported`.
     pub events: &'static [EventKind],
+    /// Whether it stops delivering to a hook whose deliveries fail.
+    pub disables_failing_hooks: bool,
     /// See [`Provider::capabilities`].
     pub capabilities: fn() -> Capabilities,
     /// See [`Provider::permission_words`].

@@ -92,6 +92,14 @@ impl Memories {
         }
     }
 
+    /// Makes the next probe of a binding due at a time, unless it is due earlier, and whatever deliveries prove.
+    pub fn probe_by(&self, uid: &str, at: Timestamp) {
+        if let Some(probe) = self.0.lock().get_mut(uid).and_then(|memory| memory.probe.as_mut()) {
+            probe.next = probe.next.map(|next| next.min(at));
+            probe.not_after = Some(probe.not_after.map_or(at, |latest| latest.min(at)));
+        }
+    }
+
     /// Makes the next reconciliation of a binding probe, whatever is known of it.
     pub fn probe_next(&self, uid: &str) {
         self.0.lock().entry(uid.to_owned()).or_default().probe.get_or_insert_default().next = None;
@@ -171,6 +179,23 @@ mod tests {
         memories.serve_again(&mut none);
         assert_eq!(memories.replace_evidence(none, &present), present, "the binding is reconciled");
         assert_eq!(memories.get("uid-1").evidence.unwrap().sinks["ci"].not_served, None);
+    }
+
+    #[test]
+    fn a_probe_is_moved_forward_and_never_back() {
+        let (memories, at) = (Memories::default(), |second| Timestamp::from_second(second).unwrap());
+        let times = |next: Option<i64>, not_after: Option<i64>, by: i64| {
+            let probe = Some(ProbeRecord { next: next.map(at), not_after: not_after.map(at), ..ProbeRecord::default() });
+            memories.store("u", BindingMemory { probe, ..BindingMemory::default() }, true);
+            memories.probe_by("u", at(by));
+            let probe = memories.get("u").probe.unwrap();
+            (probe.next.map(Timestamp::as_second), probe.not_after.map(Timestamp::as_second))
+        };
+        assert_eq!(times(Some(100), None, 50), (Some(50), Some(50)), "deliveries do not postpone it");
+        assert_eq!(times(Some(20), Some(30), 50), (Some(20), Some(30)));
+        assert_eq!(times(None, None, 50), (None, Some(50)), "it is due already");
+        memories.probe_by("unknown", at(50));
+        assert!(memories.get("unknown").probe.is_none(), "the first probe is not delayed");
     }
 
     #[test]

@@ -39,6 +39,7 @@ static PROFILE: ProviderProfile = ProviderProfile {
     request_id_headers: &["x-request-id", "x-vss-e2eid", "activityid"],
     credential_kinds: &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
     events: &EventKind::ALL,
+    disables_failing_hooks: true,
     capabilities: || inspect::capabilities(true),
     permission_words: permission::words,
     event_words: subscription::words,

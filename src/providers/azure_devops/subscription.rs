@@ -353,7 +353,7 @@ fn state(status: &str) -> HookState {
     let disabled = |cause: &str| HookState::Disabled(cause.to_owned());
     match status {
         "disabledByUser" => HookState::Paused,
-        "onProbation" => disabled("it is on probation: deliveries failed, and Azure DevOps retries only a few of them"),
+        "onProbation" => disabled("it is on probation: a delivery failed, and Azure DevOps repeats only that one and drops new events"),
         "disabledBySystem" => disabled("deliveries failed for too long"),
         "disabledByInactiveIdentity" => disabled("the owner of the subscription has left or lost the permission for it"),
         _ => HookState::Active,

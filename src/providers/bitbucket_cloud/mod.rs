@@ -44,6 +44,7 @@ static PROFILE: ProviderProfile = ProviderProfile {
     request_id_headers: &["x-request-id", "x-arequestid"],
     credential_kinds: &[CredentialKind::EmailToken, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
     events: &EventKind::ALL,
+    disables_failing_hooks: false,
     capabilities: || inspect::capabilities(true),
     permission_words: permission::words,
     event_words: convert::words,

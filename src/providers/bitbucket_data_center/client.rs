@@ -175,8 +175,9 @@ impl BitbucketDataCenterClient {
 
     /// Reads the list once. Also returns whether it came on a single page.
     async fn hooks_once(&self, repository: &Repository) -> Result<(Vec<Hook>, bool), ProviderError> {
-        let mut pages =
-            Pages::new(self.repository_url(repository.path.as_str(), ["webhooks"]), LONG_PAGE, Extent::kept(Operation::ListHooks));
+        let mut list = self.repository_url(repository.path.as_str(), ["webhooks"]);
+        list.query_pairs_mut().append_pair("statistics", "true");
+        let mut pages = Pages::new(list, LONG_PAGE, Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
         while let Some(url) = pages.next_url() {
             hooks.extend(pages.take::<wire::Hook>(&self.transport, self.get(Operation::ListHooks, url).await?)?);

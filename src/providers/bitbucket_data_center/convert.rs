@@ -18,6 +18,8 @@ const SECRET: &str = "secret";
 
 /// Name of a new hook in the repository's settings.
 const HOOK_NAME: &str = "Forgebind";
+/// Failures in a row after which the server skips a hook, unless its administrator changed that.
+const SKIPPED_AFTER: u64 = 5;
 /// Maximum length of a hook's secret in characters.
 pub(super) const LONGEST_SECRET: usize = 255;
 
@@ -106,8 +108,25 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
         id: hook.id.to_string(),
         url: HookUrl::new(hook.url),
         shape: HookShape { variant: String::new(), fields, events },
-        state: if hook.active { HookState::Active } else { HookState::Paused },
+        state: state(hook.active, &hook.statistics),
         has_secret,
+    }
+}
+
+/// Whether a hook delivers. The server skips a hook after [`SKIPPED_AFTER`] failures in a row, for up to ten hours, and shows it
+/// nowhere, so this is concluded from the results of its deliveries.
+fn state(active: bool, statistics: &wire::Statistics) -> HookState {
+    let failed = statistics.last_failure.start.max(statistics.last_error.start);
+    let failures = statistics.counts.failures.unwrap_or_default().saturating_add(statistics.counts.errors.unwrap_or_default());
+    if !active {
+        HookState::Paused
+    } else if failed > statistics.last_success.start && failures >= SKIPPED_AFTER {
+        HookState::Disabled(format!(
+            "{failures} deliveries of the last 24 hours failed, and so did the last one; Bitbucket skips a webhook after \
+             {SKIPPED_AFTER} failures in a row, for up to 10 hours"
+        ))
+    } else {
+        HookState::Active
     }
 }
 
@@ -196,6 +215,25 @@ mod tests {
         let empty = json!({"id": 7, "active": true, "events": ["repo:refs_changed"], "configuration": {"createdBy": "x", "secret": ""}});
         assert_eq!(read(empty).has_secret, None);
         assert_eq!(read_back(&["repo:refs_changed"], true).has_secret, Some(true));
+    }
+
+    #[test]
+    fn a_hook_whose_last_deliveries_failed_counts_as_disabled() {
+        let state = |statistics: Value| read(json!({"id": 7, "active": true, "events": [], "statistics": statistics})).state;
+        let counts = |failures: u64, errors: u64| json!({"successes": 3, "failures": failures, "errors": errors});
+        let failing =
+            json!({"lastSuccess": {"start": 10}, "lastFailure": {"start": 20}, "lastError": {"start": 15}, "counts": counts(3, 2)});
+        let HookState::Disabled(cause) = state(failing.clone()) else { panic!("not noticed") };
+        assert!(cause.starts_with("5 deliveries of the last 24 hours failed"), "{cause}");
+        let never = json!({"lastSuccess": null, "lastError": {"start": 1}, "counts": counts(0, 9)});
+        assert!(matches!(state(never), HookState::Disabled(_)));
+        let recovered = json!({"lastSuccess": {"start": 30}, "lastFailure": {"start": 20}, "counts": counts(9, 9)});
+        let few = json!({"lastSuccess": {"start": 10}, "lastFailure": {"start": 20}, "counts": counts(4, 0)});
+        for healthy in [recovered, few, json!(null), json!({}), json!("none"), json!({"lastError": {"start": "x"}, "counts": counts(9, 0)})]
+        {
+            assert_eq!(state(healthy.clone()), HookState::Active, "{healthy}");
+        }
+        assert_eq!(read(json!({"id": 7, "active": false, "events": [], "statistics": failing})).state, HookState::Paused);
     }
 
     #[test]

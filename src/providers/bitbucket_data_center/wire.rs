@@ -90,6 +90,42 @@ pub(super) struct Hook {
     pub(super) credentials: Option<Credentials>,
     pub(super) ssl_verification_required: Option<bool>,
     pub(super) scope_type: Option<String>,
+    /// Only in a list that asks for it.
+    #[serde(default, deserialize_with = "lenient::if_it_fits")]
+    pub(super) statistics: Statistics,
+}
+
+/// The results of a hook's deliveries. The description of the API does not name these fields.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Statistics {
+    #[serde(default, deserialize_with = "lenient::if_it_fits")]
+    pub(super) last_success: Invocation,
+    /// An answer other than 2xx.
+    #[serde(default, deserialize_with = "lenient::if_it_fits")]
+    pub(super) last_failure: Invocation,
+    /// No answer.
+    #[serde(default, deserialize_with = "lenient::if_it_fits")]
+    pub(super) last_error: Invocation,
+    #[serde(default, deserialize_with = "lenient::if_it_fits")]
+    pub(super) counts: Counts,
+}
+
+/// A delivery.
+#[derive(Default, Deserialize)]
+pub(super) struct Invocation {
+    /// Milliseconds since 1970.
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub(super) start: Option<u64>,
+}
+
+/// How many deliveries ended how, in the last 24 hours.
+#[derive(Default, Deserialize)]
+pub(super) struct Counts {
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub(super) errors: Option<u64>,
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub(super) failures: Option<u64>,
 }
 
 /// The credentials that a hook uses at its target. Only their presence is read.

@@ -47,6 +47,7 @@ static PROFILE: ProviderProfile = ProviderProfile {
     request_id_headers: &["x-github-request-id", "x-request-id"],
     credential_kinds: &[CredentialKind::GitHubApp, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
     events: &EventKind::ALL,
+    disables_failing_hooks: false,
     capabilities: || inspect::capabilities(true, true),
     permission_words: permission::words,
     event_words: convert::words,

@@ -153,8 +153,11 @@ fn keys(entries: &[wire::Keyed]) -> String {
 fn state(alert: Option<&str>, until: Option<&str>, cause: Option<String>) -> HookState {
     match alert {
         Some("temporarily_disabled") => {
-            let until = until.unwrap_or("later");
-            HookState::HeldBack(format!("several deliveries in a row failed; GitLab sends none until {until} and then retries"))
+            let told = until.unwrap_or("later");
+            HookState::HeldBack {
+                cause: format!("several deliveries in a row failed; GitLab drops every event until {told}"),
+                until: until.and_then(|until| until.parse().ok()),
+            }
         }
         Some("disabled") => {
             let cause = cause.map_or_else(String::new, |cause| format!("; {cause}"));
@@ -280,7 +283,13 @@ mod tests {
     fn what_gitlab_switched_off_is_told_with_its_cause() {
         let state = |alert, until, cause: Option<&str>| state(Some(alert), until, cause.map(str::to_owned));
         assert_eq!(state("executable", None, None), HookState::Active);
-        let HookState::HeldBack(cause) = state("temporarily_disabled", Some("2026-11-20T12:04:00Z"), None) else { panic!("switched off") };
+        let held = |until| match state("temporarily_disabled", until, None) {
+            HookState::HeldBack { cause, until } => (cause, until),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(held(Some("2026-11-20T12:04:00.123Z")).1, "2026-11-20T12:04:00.123Z".parse().ok());
+        assert_eq!((held(None).1, held(Some("soon")).1), (None, None));
+        let (cause, _) = held(Some("2026-11-20T12:04:00Z"));
         assert!(cause.contains("until 2026-11-20T12:04:00Z"), "{cause}");
         let HookState::Disabled(cause) = state("disabled", None, Some("the last answer was HTTP 401")) else { panic!("switched off") };
         assert_eq!(cause, "40 deliveries in a row failed; the last answer was HTTP 401");

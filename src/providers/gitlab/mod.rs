@@ -45,6 +45,7 @@ static PROFILE: ProviderProfile = ProviderProfile {
     request_id_headers: &["x-request-id"],
     credential_kinds: &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous],
     events: &EventKind::ALL,
+    disables_failing_hooks: true,
     capabilities: || inspect::capabilities(Some(inspect::NEWEST), true, true),
     permission_words: permission::words,
     event_words: convert::words,

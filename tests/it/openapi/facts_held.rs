@@ -5,7 +5,9 @@ use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::{Value, json};
 
-use testkit::sim::{Delivery, Outcome, ProviderEvent, Refusal, Request, Response, SeedData, SimulatedProvider, Simulator, UserAction};
+use testkit::sim::{
+    Delivery, Outcome, ProviderEvent, Refusal, Request, Response, Retry, SeedData, SimulatedProvider, Simulator, UserAction,
+};
 
 /// Answers every request with the same document.
 struct Echo(Value);
@@ -39,7 +41,7 @@ impl SimulatedProvider for Echo {
         Vec::new()
     }
 
-    fn delivered(&self, _: &Delivery, _: &Outcome) -> Option<Delivery> {
+    fn delivered(&self, _: &Delivery, _: &Outcome) -> Option<Retry> {
         None
     }
 }

@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::providers::Hook;
 use forgebind::providers::model::HookState;
-use forgebind::providers::transport::Timings;
 
 use testkit::provider_env::{BINDING, ProviderEnv};
-use testkit::sim::gitlab::{Release, SimulatedGitLab};
-use testkit::sim::{Simulated, Simulator, UserAction};
+use testkit::sim::UserAction;
 use testkit::sink::{Behavior, SinkServer};
 use testkit::test_namespace::{OVERLAPPED, SOON, binding_message};
 use testkit::wait::{Seen, wait_until};
@@ -34,11 +32,11 @@ async fn made_anew(env: &ProviderEnv, old: &str, deadline: Duration) -> Result<(
     .await
 }
 
-/// Pushes while no receiver listens.
-async fn push_into_the_void(env: &ProviderEnv, times: usize, between: impl Fn()) -> Result<()> {
+/// Pushes while no receiver listens, with this time before each push.
+async fn push_into_the_void(env: &ProviderEnv, times: usize, pause: Duration) -> Result<()> {
     env.operator.kill();
     for _ in 0..times {
-        between();
+        env.simulated.simulator.advance(pause).await;
         env.push(&env.repository(), "main").await?;
     }
     env.operator.restart().await
@@ -58,28 +56,20 @@ async fn is_well(env: &ProviderEnv) -> Result<()> {
 
 #[tokio::test]
 async fn a_hook_that_gitlab_disables_is_recreated_with_growing_pauses() -> Result<()> {
-    let mut made = None;
-    let simulator = Simulator::start(|settings| {
-        let gitlab = SimulatedGitLab::new(settings, Release::CURRENT, "");
-        made = Some(gitlab.clone());
-        Box::new(gitlab)
-    });
-    let simulated = Simulated::with(simulator.await?, Timings::default())?;
-    let gitlab = made.context("it was recreated")?;
-    let env = ProviderEnv::begin_with(simulated, "gitlab-revival").await?;
+    let env = ProviderEnv::begin_as(ProviderKind::GitLab, "gitlab-revival").await?;
     env.connect(&env.simulated.seed_data.credential).await?;
     env.bind().await?;
     let first = present_ids(&env).await?.remove(0);
 
     // For a short while: GitLab enables it again by itself.
-    push_into_the_void(&env, 4, || {}).await?;
+    push_into_the_void(&env, 4, Duration::ZERO).await?;
     env.objects.look_again(BINDING).await?;
     let message = says(&env).await?;
     assert!(message.contains("several deliveries in a row failed"), "{message}");
     assert_eq!(present_ids(&env).await?, std::slice::from_ref(&first));
 
     // For good.
-    let day = || gitlab.advance(Duration::from_secs(25 * 60 * 60));
+    let day = Duration::from_secs(25 * 60 * 60);
     push_into_the_void(&env, 36, day).await?;
     env.objects.look_again(BINDING).await?;
     made_anew(&env, &first, SOON).await?;
@@ -87,13 +77,18 @@ async fn a_hook_that_gitlab_disables_is_recreated_with_growing_pauses() -> Resul
     assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one replaces it"), "{message}");
     is_well(&env).await?;
 
-    // The receiver accepts none of its deliveries, because their times are not the present: the operator does not recreate it
-    // again and again.
-    let second = present_ids(&env).await?.remove(0);
+    // None of its deliveries is accepted: the operator does not recreate it again and again.
+    let hook = env.hooks(&env.repository()).await?.remove(0);
+    let second = hook.id.clone();
+    let refusing = SinkServer::start().await?;
+    refusing.behave(Behavior::Fail(http::StatusCode::UNAUTHORIZED));
+    let redirect = |url: String| UserAction::RedirectHook { repository: env.repository(), hook: second.clone(), url };
+    env.act(redirect(format!("http://127.0.0.1:{}/in", refusing.port()))).await?;
     for _ in 0..40 {
-        day();
+        env.simulated.simulator.advance(day).await;
         env.push(&env.repository(), "main").await?;
     }
+    env.act(redirect(hook.url.expose().to_owned())).await?;
     env.objects.look_again(BINDING).await?;
     let message = says(&env).await?;
     assert!(message.contains("a new one replaces it at 20"), "{message}");

@@ -1,5 +1,7 @@
 //! Bitbucket Cloud against its simulator: the contract suite, and the behaviour that only this provider has.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::connection::{IdentityKind, PermissionState};
 use forgebind::api::v1alpha1::{EventKind, Permission, ProviderKind};
@@ -253,7 +255,7 @@ async fn a_private_target_is_refused_with_the_providers_message() -> Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn respects_an_hourly_rate_limit() -> Result<()> {
     let limited = Simulator::start(|settings| Box::new(BitbucketCloud::new(settings).with_hourly_limit(3))).await?;
-    let simulated = Simulated::with(limited, Timings { max_wait: std::time::Duration::ZERO, ..Timings::default() })?;
+    let simulated = Simulated::with(limited, Timings { max_wait: Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
     let path = simulated.path("acme/shop");
     for _ in 0..3 {
@@ -384,12 +386,15 @@ async fn a_failed_delivery_is_sent_twice_more_with_the_same_id() -> Result<()> {
     create(client.as_ref(), &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &[EventKind::Push]).await?;
     sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
     act(&simulated, json!({"act": "push", "branch": "main", "message": "One"})).await?;
+    assert_eq!(sink.deliveries().len(), 1, "a retry is not made at once");
+    simulated.simulator.advance(Duration::from_secs(10 * 60)).await;
     let attempts: Vec<_> = sink.deliveries().iter().map(|delivery| delivery.header("x-attempt-number").to_owned()).collect();
     assert_eq!(attempts, ["1", "2", "3"]);
     let ids: std::collections::BTreeSet<_> = contents(&simulated, &sink).into_iter().map(|content| content.delivery_id).collect();
     assert_eq!(ids.len(), 1);
     sink.behave(Behavior::Fail(StatusCode::UNAUTHORIZED));
     act(&simulated, json!({"act": "push", "branch": "main", "message": "Two"})).await?;
+    simulated.simulator.advance(Duration::from_secs(10 * 60)).await;
     assert_eq!(sink.deliveries().len(), 4, "a refusal is final");
     assert!(simulated.simulator.sent().iter().all(|sent| !matches!(sent.outcome, Outcome::Failed(_))));
     Ok(())

@@ -18,7 +18,7 @@ use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
 use testkit::plain_http;
 use testkit::sim::bitbucket_data_center::{BitbucketDataCenter, LOG_INS_BEFORE_CAPTCHA, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
-use testkit::sim::{Delivery, Fault, Order, Settings, Simulated, SimulatedProvider, Simulator, UserAction};
+use testkit::sim::{Delivery, Fault, Order, ProviderClock, Settings, Simulated, SimulatedProvider, Simulator, UserAction};
 use testkit::sink::SinkServer;
 use testkit::wait::{Seen, wait_until};
 
@@ -274,7 +274,7 @@ async fn pk_12_deliveries_are_signed_with_the_secret_of_the_hook_and_read_as_eve
 #[tokio::test]
 async fn one_push_of_several_references_is_one_delivery_with_several_events() -> Result<()> {
     let simulated = simulated().await?;
-    let product = BitbucketDataCenter::new(Settings { url: DEAF.to_owned(), allow_local_targets: true });
+    let product = BitbucketDataCenter::new(Settings { url: DEAF.to_owned(), allow_local_targets: true, clock: ProviderClock::default() });
     let path = || "APP/shop".to_owned();
     product.act(&UserAction::AddHook { repository: path(), url: DEAF.to_owned() }).map_err(anyhow::Error::msg)?;
     let acts = [
@@ -294,22 +294,33 @@ async fn one_push_of_several_references_is_one_delivery_with_several_events() ->
 }
 
 #[tokio::test]
-async fn data_center_skips_a_failing_hook_without_showing_it() -> Result<()> {
+async fn data_center_skips_a_failing_hook_and_only_the_statistics_show_it() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let repository = client.repository(&simulated.path("APP/shop")).await?;
     let hook = create(client.as_ref(), &repository, DEAF, &[EventKind::Push]).await?;
     let push = UserAction::Push { repository: "APP/shop".into(), branch: "main".into(), message: "more".into() };
-    for _ in 0..7 {
+    simulated.simulator.clock().hold(Duration::ZERO);
+    for _ in 0..4 {
+        simulated.simulator.act(&push).await?;
+    }
+    assert_eq!(client.hooks(&repository).await?, std::slice::from_ref(&hook));
+    for _ in 0..3 {
         simulated.simulator.act(&push).await?;
     }
     assert_eq!(simulated.simulator.sent().len(), 5, "the breaker is open after five failures");
-    let seen = client.hooks(&repository).await?;
-    assert_eq!(seen, std::slice::from_ref(&hook), "the list does not show it");
-    assert_eq!(seen[0].state, HookState::Active);
+    let seen = client.hooks(&repository).await?.remove(0);
+    assert!(matches!(&seen.state, HookState::Disabled(cause) if cause.starts_with("5 deliveries")), "{:?}", seen.state);
+    assert_eq!(Hook { state: HookState::Active, ..seen }, hook, "the rest of the list does not show it");
+    // The pause doubles with each failure.
+    for (pause, sent) in [(9, 5), (1, 6), (19, 6), (1, 7)] {
+        simulated.simulator.advance(Duration::from_secs(pause)).await;
+        simulated.simulator.act(&push).await?;
+        assert_eq!(simulated.simulator.sent().len(), sent, "after {pause} s more");
+    }
     let below = format!("/projects/APP/repos/shop/webhooks/{}", hook.id);
     let (status, statistics) = ask(&simulated, Method::GET, &format!("{below}/statistics")).await?;
-    assert_eq!((status, &statistics["counts"]["errors"]), (200, &json!(5)));
+    assert_eq!((status, &statistics["counts"]["errors"]), (200, &json!(7)));
     let (status, latest) = ask(&simulated, Method::GET, &format!("{below}/latest?outcome=ERROR")).await?;
     assert_eq!((status, latest["event"].as_str()), (200, Some("repo:refs_changed")));
     assert_eq!(ask(&simulated, Method::GET, &format!("{below}/latest?outcome=SUCCESS")).await?.0, 204);

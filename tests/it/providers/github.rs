@@ -340,7 +340,7 @@ async fn tokens_of_an_installation_are_narrow_cached_and_replaced() -> Result<()
     client.hooks(&shop).await?;
     assert_eq!(env.github.installation_tokens(), 1, "a token that is refused is replaced");
     // An hour later, with clocks that differ by an hour: the client corrects the JWT by GitHub's time.
-    env.github.advance(Duration::from_secs(3700));
+    env.simulated.simulator.advance(Duration::from_secs(3700)).await;
     client.hooks(&shop).await?;
     let probe = client.probe_git(&env.simulated.path("acme/shop")).await?;
     assert!(probe.heads.contains_key("refs/heads/release/1.0"));

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 
 use testkit::contract::secret;
 use testkit::sim::{
-    Delivery, Outcome, ProviderEvent, Refusal, Request, Response, SeedData, Settings, Simulated, SimulatedProvider, Simulator, UserAction,
+    Delivery, Outcome, ProviderEvent, Refusal, Request, Response, Retry, SeedData, Settings, Simulated, SimulatedProvider, Simulator,
+    UserAction,
 };
 
 /// One version of a server, with one repository.
@@ -161,7 +162,7 @@ impl SimulatedProvider for Answering {
         Vec::new()
     }
 
-    fn delivered(&self, _: &Delivery, _: &Outcome) -> Option<Delivery> {
+    fn delivered(&self, _: &Delivery, _: &Outcome) -> Option<Retry> {
         None
     }
 }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use self::model::{OwnedHook, owned};
-use self::recreation::{HookContext, recreate_disabled};
+use self::recreation::{HookContext, held_back, recreate_disabled};
 use self::repair::repair;
 use super::ownership::{HookIdentity, HookOwner, is_alike, normal_form, same_host};
 use super::secret_version;
@@ -119,10 +119,7 @@ fn maintain(plan: &mut HookPlan, stays: &OwnedHook<'_>, intent: HookIntent, want
     match &stays.hook.state {
         HookState::Paused => plan.finding = Some(paused(stays)),
         HookState::Disabled(cause) => recreate_disabled(plan, stays, cause, intent, wanted, context),
-        HookState::HeldBack(cause) => {
-            let message = format!("the provider disabled hook {}: {cause}", stays.hook.id);
-            plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
-        }
+        HookState::HeldBack { cause, until } => held_back(plan, stays, cause, *until, intent, wanted, context),
         HookState::Active if !drift.is_empty() => repair(plan, stays, intent, drift, wanted, (context.adopted, context.now)),
         HookState::Active => {
             plan.repairs.insert(intent.shape.variant, None);

@@ -150,7 +150,7 @@ pub(super) struct OwnedHook<'a> {
 
 impl OwnedHook<'_> {
     pub(super) const fn is_off(&self) -> bool {
-        matches!(self.hook.state, HookState::Disabled(_) | HookState::HeldBack(_))
+        matches!(self.hook.state, HookState::Disabled(_) | HookState::HeldBack { .. })
     }
 
     /// The hook as it exists, before any action.

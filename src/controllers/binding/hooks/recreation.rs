@@ -1,15 +1,18 @@
 //! Plans the recreation of hooks that the provider switched off. Pure.
 //!
-//! The hook is created anew, because no provider re-enables a hook on an update. The new hook is created before the old one is
+//! Also of those that stay paused for long. The hook is created anew, because no provider re-enables a hook on an update. The new hook is created before the old one is
 //! deleted, so that no delivery is lost in between. Growing pauses separate the attempts for a receiver that stays broken.
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::model::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Recreated, Recreation, Wanted};
 use crate::api::v1alpha1::Reason;
 use crate::controllers::binding::time::told;
+
+/// A hook whose provider resumes within this time is not recreated.
+const BORNE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Plans the recreation of a hook that the provider switched off.
 pub(super) fn recreate_disabled(
@@ -47,6 +50,30 @@ pub(super) fn recreate_disabled(
     plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
     if let Some(at) = at {
         plan.wake_at(at);
+    }
+}
+
+/// Plans a hook that the provider resumes by itself. If that takes long, it is recreated, because the provider drops what happens
+/// meanwhile. An adopted hook is left to its owner.
+pub(super) fn held_back(
+    plan: &mut HookPlan,
+    off: &OwnedHook<'_>,
+    cause: &str,
+    until: Option<Timestamp>,
+    intent: HookIntent,
+    wanted: &Wanted,
+    context: HookContext,
+) {
+    let left = until.map(|until| until.duration_since(context.now)).filter(|left| left.is_positive());
+    if left.is_some_and(|left| left > BORNE_PAUSE) && !context.adopted {
+        recreate_disabled(plan, off, cause, intent, wanted, context);
+    } else {
+        let message = format!("the provider disabled hook {}: {cause}", off.hook.id);
+        plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
+    }
+    // The hook may be in order then.
+    if let Some(until) = until.filter(|_| left.is_some()) {
+        plan.wake_at(until);
     }
 }
 

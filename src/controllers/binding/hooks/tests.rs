@@ -359,7 +359,8 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
         8 => Just(HookState::Active),
         1 => Just(HookState::Paused),
         1 => Just(HookState::Disabled("failures".to_owned())),
-        1 => Just(HookState::HeldBack("failures".to_owned())),
+        1 => Just(HookState::HeldBack { cause: "failures".to_owned(), until: None }),
+        1 => Just(HookState::HeldBack { cause: "failures".to_owned(), until: Some(at(NOW + 9000)) }),
     ];
     (0_u8..7, secret_version, variant, events, state).prop_map(move |(owner, secret_version, variant, events, state)| {
         let url = match owner {

@@ -240,7 +240,7 @@ async fn a_token_is_a_bearer_also_in_a_passwords_place() {
 async fn a_list_goes_on_where_the_server_says() {
     let server = Server::start([hooks(0..2, Some(5)), hooks(2..3, None), hooks(0..2, Some(5)), hooks(2..3, None)]).await;
     assert_eq!(client(&server).hooks(&repository()).await.unwrap().len(), 3);
-    let list = "GET /rest/api/latest/projects/APP/repos/shop/webhooks?start=";
+    let list = "GET /rest/api/latest/projects/APP/repos/shop/webhooks?statistics=true&start=";
     let once = [format!("{list}0&limit=1000"), format!("{list}5&limit=1000")];
     assert_eq!(server.lines(), [once.clone(), once].concat(), "several pages are read twice");
     for next in [document!(null), document!(0)] {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::SignedDuration;
 use serde_json::Value;
 
 /// The default timeout of a delivery.
@@ -57,12 +58,20 @@ impl Outcome {
     }
 }
 
+/// Another attempt at a delivery, by the provider itself.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    pub delivery: Delivery,
+    /// The time until then, by the provider's clock.
+    pub after: SignedDuration,
+}
+
 /// A sent delivery, in the journal.
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub delivery: Delivery,
     pub outcome: Outcome,
-    /// When the answer arrived.
+    /// When the answer arrived, by the machine's clock.
     pub at: Instant,
 }
 

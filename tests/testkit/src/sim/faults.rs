@@ -36,14 +36,14 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Adds `Retry-After` to an answer; the provider adds its own header for [`Wait::Reset`].
+    /// Adds `Retry-After` to an answer at a time; the provider adds its own header for [`Wait::Reset`].
     #[must_use]
-    pub fn mark(self, response: Response) -> Response {
+    pub fn mark(self, response: Response, now: Timestamp) -> Response {
         match self {
             Self::Unsaid | Self::Reset(_) => response,
             Self::Seconds(seconds) => response.with(RETRY_AFTER.as_str(), &seconds.to_string()),
             Self::Date(seconds) => {
-                let at = Timestamp::now().as_second() + i64::try_from(seconds).unwrap_or_default();
+                let at = now.as_second() + i64::try_from(seconds).unwrap_or_default();
                 let at = Timestamp::from_second(at).unwrap_or(Timestamp::MAX);
                 response.with(RETRY_AFTER.as_str(), &at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
             }

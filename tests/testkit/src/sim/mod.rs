@@ -3,12 +3,13 @@
 //!
 //! Each provider has a folder; common code is here. A [`SimulatedProvider`] is the provider: pure answers over its state. A
 //! [`Simulator`] is the server around it: it listens, keeps a journal, checks every exchange against the official description
-//! ([`facts`]), sends the deliveries, injects faults when told to ([`faults`]) and has control endpoints for the actions of
-//! people and git ([`control`]).
+//! ([`facts`]), sends the deliveries and the provider's own retries by the provider's [`clock`], injects faults when told to
+//! ([`faults`]) and has control endpoints for the actions of people and git ([`control`]).
 
 pub mod azure_devops;
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
+pub mod clock;
 pub mod contents;
 pub mod control;
 pub mod delivery;
@@ -25,8 +26,9 @@ pub mod simulated;
 pub mod simulated_provider;
 pub mod targets;
 
+pub use clock::ProviderClock;
 pub use contents::{Change, Contents, ProviderEvent, PullRequest, PullRequestState, UserAction};
-pub use delivery::{Delivery, Outcome, Sent};
+pub use delivery::{Delivery, Outcome, Retry, Sent};
 pub use faults::{Fault, Order, Wait};
 pub use message::{Request, Response};
 pub use server::Simulator;

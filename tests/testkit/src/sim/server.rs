@@ -3,19 +3,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::Method;
 use http::header::AUTHORIZATION;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use jiff::Timestamp;
 
+use super::clock::ProviderClock;
 use super::contents::{ProviderEvent, UserAction};
 use super::control::{self, Asked};
-use super::delivery::{self, Delivery, Sent};
+use super::delivery::{self, Delivery, Retry, Sent};
 use super::facts::Facts;
 use super::faults::{self, Fault, Order, Wire};
 use super::message::{Request, Response};
@@ -48,6 +51,8 @@ struct Journal {
     arrivals: u64,
     exchanges: Vec<Exchange>,
     sent: Vec<Sent>,
+    /// Attempts that the provider will make, with their times, in the order in which they were planned.
+    retries: Vec<(Timestamp, Delivery)>,
     orders: Vec<(Order, usize)>,
     answers: HashMap<String, Response>,
     deviations: Vec<String>,
@@ -61,6 +66,17 @@ impl Journal {
         number
     }
 
+    /// The time of the next retry.
+    fn next_retry(&self) -> Option<Timestamp> {
+        self.retries.iter().map(|(due, _)| *due).min()
+    }
+
+    /// Removes and returns the first retry that is due.
+    fn take_due(&mut self, now: Timestamp) -> Option<Delivery> {
+        let (position, _) = self.retries.iter().enumerate().filter(|(_, (due, _))| *due <= now).min_by_key(|(_, (due, _))| *due)?;
+        Some(self.retries.remove(position).1)
+    }
+
     fn answered(&mut self, number: u64, status: Option<u16>) {
         if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.number == number) {
             exchange.status = status;
@@ -71,6 +87,7 @@ impl Journal {
 struct Shared {
     product: Box<dyn SimulatedProvider>,
     url: String,
+    clock: ProviderClock,
     client: reqwest::Client,
     journal: Mutex<Journal>,
     /// Serialises the deliveries: those of one action precede those of the next.
@@ -106,9 +123,10 @@ impl Simulator {
     ) -> Result<Self> {
         crate::install_crypto();
         let url = format!("http://{address}");
-        let product = product(Settings { url: url.clone(), allow_local_targets });
+        let clock = ProviderClock::default();
+        let product = product(Settings { url: url.clone(), allow_local_targets, clock: clock.clone() });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
-        let shared = Arc::new(Shared { product, url, client, journal: Mutex::default(), sending: tokio::sync::Mutex::new(()) });
+        let shared = Arc::new(Shared { product, url, clock, client, journal: Mutex::default(), sending: tokio::sync::Mutex::new(()) });
         let state = Arc::clone(&shared);
         let server = HttpServer::start_at(address, move |request| serve(Arc::clone(&state), request)).await?;
         Ok(Self { shared, server })
@@ -135,6 +153,25 @@ impl Simulator {
     /// Why the action is impossible.
     pub async fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>> {
         self.shared.act(act).await.map(|(provider_events, _)| provider_events)
+    }
+
+    /// The provider's clock.
+    pub fn clock(&self) -> &ProviderClock {
+        &self.shared.clock
+    }
+
+    /// Moves the provider's clock forward. Meanwhile the provider makes each retry at its time. Returns after each was answered or
+    /// has failed.
+    pub async fn advance(&self, by: Duration) {
+        let _turn = self.shared.sending.lock().await;
+        let end = self.shared.clock.now() + by;
+        loop {
+            let due = self.shared.journal().next_retry();
+            let Some(due) = due.filter(|due| *due <= end) else { break };
+            self.shared.clock.advance_to(due);
+            self.shared.retry_due().await;
+        }
+        self.shared.clock.advance_to(end);
     }
 
     /// Injects a fault.
@@ -209,7 +246,7 @@ impl Shared {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn act(&self, act: &UserAction) -> Result<(Vec<ProviderEvent>, usize)> {
+    async fn act(self: &Arc<Self>, act: &UserAction) -> Result<(Vec<ProviderEvent>, usize)> {
         let provider_events = self.product.act(act).map_err(|error| anyhow!(error))?;
         let repository = act.repository().unwrap_or_default();
         let deliveries: Vec<_> =
@@ -219,17 +256,32 @@ impl Shared {
         Ok((provider_events, count))
     }
 
-    /// Sends deliveries one after the other, and again if the provider wants it.
-    async fn send(&self, deliveries: Vec<Delivery>) {
+    /// Sends deliveries one after the other, and plans the retries that the provider makes of them.
+    async fn send(self: &Arc<Self>, deliveries: Vec<Delivery>) {
         let _turn = self.sending.lock().await;
         for delivery in deliveries {
-            let mut next = Some(delivery);
-            while let Some(delivery) = next {
-                let outcome = delivery::send(&self.client, &delivery).await;
-                next = self.product.delivered(&delivery, &outcome).map(|again| Delivery { attempt: delivery.attempt + 1, ..again });
-                self.journal().sent.push(Sent { delivery, outcome, at: Instant::now() });
+            self.send_one(delivery).await;
+        }
+    }
+
+    /// Makes the retries that are due. The caller holds the turn.
+    async fn retry_due(self: &Arc<Self>) {
+        loop {
+            let Some(delivery) = self.journal().take_due(self.clock.now()) else { return };
+            if self.product.still_retries(&delivery) {
+                self.send_one(delivery).await;
             }
         }
+    }
+
+    async fn send_one(self: &Arc<Self>, delivery: Delivery) {
+        let outcome = delivery::send(&self.client, &delivery).await;
+        if let Some(Retry { delivery: again, after }) = self.product.delivered(&delivery, &outcome) {
+            let again = Delivery { attempt: delivery.attempt + 1, ..again };
+            self.journal().retries.push((self.clock.now() + after, again));
+            tokio::spawn(retry_in_time(Arc::downgrade(self), after.unsigned_abs()));
+        }
+        self.journal().sent.push(Sent { delivery, outcome, at: Instant::now() });
     }
 
     /// The fault that applies to a request.
@@ -245,7 +297,7 @@ impl Shared {
         struck
     }
 
-    async fn control(&self, asked: Result<Asked, Response>) -> Response {
+    async fn control(self: &Arc<Self>, asked: Result<Asked, Response>) -> Response {
         match asked {
             Err(refusal) => refusal,
             Ok(Asked::Describe) => {
@@ -313,6 +365,18 @@ impl Shared {
         };
         Ok(wire)
     }
+}
+
+/// Makes the retries that are due after a time: the clock may run with the machine's. If a test holds or moves the clock, there may
+/// be none.
+fn retry_in_time(shared: Weak<Shared>, after: Duration) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        tokio::time::sleep(after).await;
+        if let Some(shared) = shared.upgrade() {
+            let _turn = shared.sending.lock().await;
+            shared.retry_due().await;
+        }
+    })
 }
 
 async fn serve(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<http::Response<Body>> {

@@ -5,8 +5,9 @@ use std::fmt;
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
+use super::clock::ProviderClock;
 use super::contents::{ProviderEvent, UserAction};
-use super::delivery::{Delivery, Outcome};
+use super::delivery::{Delivery, Outcome, Retry};
 use super::faults::Wait;
 use super::message::{Request, Response};
 
@@ -17,6 +18,8 @@ pub struct Settings {
     pub url: String,
     /// Whether hooks may deliver to loopback and private addresses, which real providers refuse.
     pub allow_local_targets: bool,
+    /// The provider's clock.
+    pub clock: ProviderClock,
 }
 
 /// A kind of refusal that every provider has, in its own form.
@@ -127,6 +130,11 @@ pub trait SimulatedProvider: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Records the result of a delivery in the log and the failure counts. A returned delivery is sent again.
-    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery>;
+    /// Records the result of a delivery in the log and the failure counts. Returns the provider's next attempt, if it makes one.
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Retry>;
+
+    /// Whether a retry that is due is still made: its hook may be gone or switched off.
+    fn still_retries(&self, _retry: &Delivery) -> bool {
+        true
+    }
 }

@@ -55,11 +55,34 @@ fn the_new_one_comes_before_the_old_one_goes() {
     assert_eq!(first.wake, Some(at(NOW + 60)), "whether it lasts is probed");
 }
 
+/// A hook that the provider resumes at this time.
+fn held_until(until: Option<i64>) -> Hook {
+    off(HookState::HeldBack { cause: "later".to_owned(), until: until.map(at) })
+}
+
 #[test]
-fn what_the_provider_tries_again_by_itself_is_said_and_left() {
-    let held = decide(&[off(HookState::HeldBack("later".to_owned()))], &knowing(RecreationHistory::default()), NOW);
-    assert!(held.actions.is_empty() && held.recreated.is_empty());
-    assert_eq!(held.finding.unwrap().reason, Reason::DisabledByProvider);
+fn a_short_pause_is_said_and_left_until_it_is_over() {
+    for (until, wake) in [(None, None), (Some(NOW - 1), None), (Some(NOW + 60), Some(NOW + 60)), (Some(NOW + 300), Some(NOW + 300))] {
+        let held = decide(&[held_until(until)], &knowing(RecreationHistory::default()), NOW);
+        assert!(held.actions.is_empty() && held.recreated.is_empty(), "{until:?}: {held:?}");
+        assert_eq!(held.wake, wake.map(at), "{until:?}");
+        let finding = held.finding.unwrap();
+        assert_eq!((finding.reason, finding.message.as_str()), (Reason::DisabledByProvider, "the provider disabled hook 1: later"));
+    }
+}
+
+#[test]
+fn a_hook_that_stays_paused_for_long_is_recreated_with_the_same_growing_pauses() {
+    let first = decide(&[held_until(Some(NOW + 301))], &knowing(RecreationHistory::default()), NOW);
+    assert!(is_made_anew(&first), "{first:?}");
+    let again = decide(&[held_until(Some(NOW + 7200))], &knowing(tried(1, NOW - 10)), NOW);
+    assert!(waits_until(&again, NOW + 50), "{again:?}");
+    // It resumes before the next recreation is due.
+    let sooner = decide(&[held_until(Some(NOW + 400))], &knowing(tried(3, NOW)), NOW);
+    assert!(sooner.actions.is_empty() && sooner.wake == Some(at(NOW + 400)), "{sooner:?}");
+    let theirs = std::collections::BTreeSet::from(["1".to_owned()]);
+    let adopted = plan(&[held_until(Some(NOW + 7200))], &ours(), &knowing(RecreationHistory::default()), &theirs, at(NOW));
+    assert!(adopted.actions.is_empty() && adopted.wake == Some(at(NOW + 7200)), "{adopted:?}");
 }
 
 #[test]

@@ -2,16 +2,27 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
 use serde_json::json;
 
-use super::documents::{Documents, EventContext, now};
+use super::documents::{Documents, EventContext};
 use super::state::{Notification, State, Subscription, guid};
-use crate::sim::{Change, Delivery, Outcome, ProviderEvent};
+use crate::sim::{Change, Delivery, Outcome, ProviderEvent, Retry};
 
-/// The number of further attempts after one of [`PASSING`].
-const RETRIES: u32 = 8;
-/// The statuses after which a delivery is sent again.
-const PASSING: [u16; 4] = [408, 502, 503, 504];
+/// The statuses of a transient failure. These and the following numbers:
+/// <https://learn.microsoft.com/en-us/azure/devops/service-hooks/troubleshoot>. A delivery without an answer is not mentioned there;
+/// here it counts as a transient failure.
+const TRANSIENT: [u16; 4] = [408, 502, 503, 504];
+/// The status of a terminal failure, which disables the subscription.
+const TERMINAL: u16 = 410;
+/// The seconds before each retry after a transient failure.
+const RETRIES: [i64; 8] = [1, 2, 4, 8, 16, 32, 60, 60];
+/// The minutes before each retry of the notification that put its subscription on probation. When the last one fails, the
+/// subscription is disabled.
+const PROBATION_RETRIES: [i64; 7] = [20, 40, 80, 160, 320, 640, 900];
+const ENABLED: &str = "enabled";
+const ON_PROBATION: &str = "onProbation";
+const DISABLED: &str = "disabledBySystem";
 /// The header with the id of the notification, for the log of this simulator.
 const NOTIFICATION: &str = "x-simulated-notification";
 
@@ -49,7 +60,7 @@ fn wants(subscription: &Subscription, kind: (&str, &str), place: (&str, &str), p
         && any(subscription.publisher("branch"), branch(provider_event))
 }
 
-/// The deliveries of an event. A subscription on probation sends nothing.
+/// The deliveries of an event. For a subscription on probation, new events are lost: they do not become notifications.
 pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
     let Some(repository) = state.by_path(path).cloned() else { return Vec::new() };
     let Some(project) = state.projects.iter().find(|project| project.id == repository.project).cloned() else { return Vec::new() };
@@ -61,7 +72,7 @@ pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, provider_e
         let asked: Vec<_> = state
             .subscriptions
             .iter()
-            .filter(|found| wants(found, (event_type, notification_type), place, provider_event))
+            .filter(|found| found.status == ENABLED && wants(found, (event_type, notification_type), place, provider_event))
             .cloned()
             .collect();
         for subscription in asked {
@@ -70,23 +81,17 @@ pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, provider_e
             body["subscriptionId"] = json!(subscription.id);
             body["notificationId"] = json!(number);
             shorten(&mut body, &subscription);
-            let sends = subscription.status == "enabled";
-            if !sends && subscription.status != "onProbation" {
-                continue;
-            }
             state.notifications.push(Notification {
                 id: number,
                 subscription: subscription.id.clone(),
                 event: body.clone(),
-                status: if sends { "requestInProgress" } else { "queued" },
+                status: "requestInProgress",
                 result: "pending",
                 attempts: 0,
                 response: String::new(),
-                created: now(),
+                created: documents.now.clone(),
             });
-            if sends {
-                deliveries.push(delivery(path, &subscription, number, &body));
-            }
+            deliveries.push(delivery(path, &subscription, number, &body));
         }
     }
     deliveries
@@ -123,30 +128,73 @@ fn delivery(path: &str, subscription: &Subscription, number: u64, body: &serde_j
 }
 
 /// Updates the log, and changes the state of the subscription by its receiver's answer.
-pub fn judged(state: &mut State, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
-    let number = delivery.headers.get(NOTIFICATION)?.to_str().ok()?.parse::<u64>().ok()?;
+pub fn judged(state: &mut State, delivery: &Delivery, outcome: &Outcome) -> Option<Retry> {
+    let number = number(delivery)?;
     let notification = state.notifications.iter_mut().find(|found| found.id == number)?;
     notification.attempts += 1;
     notification.response = format!("{outcome:?}");
-    let passing = match outcome {
-        Outcome::Answered(status) => PASSING.contains(status),
+    let subscription = state.subscriptions.iter_mut().find(|found| found.id == delivery.hook)?;
+    let after = settled(subscription, number, delivery.attempt, outcome);
+    (notification.status, notification.result) = match after {
+        Some(_) => ("queuedForRetry", "pending"),
+        None => ("completed", if outcome.is_success() { "succeeded" } else { "failed" }),
+    };
+    Some(Retry { delivery: delivery.clone(), after: after? })
+}
+
+/// Changes the state of a subscription by the answer to a notification. Returns the time until the next attempt.
+fn settled(subscription: &mut Subscription, number: u64, attempt: u32, outcome: &Outcome) -> Option<SignedDuration> {
+    let is_transient = match outcome {
+        Outcome::Answered(status) => TRANSIENT.contains(status),
         Outcome::Failed(_) => true,
     };
-    if passing && delivery.attempt < RETRIES {
-        notification.status = "queuedForRetry";
-        return Some(delivery.clone());
-    }
-    notification.status = "completed";
-    notification.result = if outcome.is_success() { "succeeded" } else { "failed" };
-    let subscription = state.subscriptions.iter_mut().find(|found| found.id == delivery.hook)?;
-    match outcome {
-        Outcome::Answered(410) => subscription.status = "disabledBySystem",
-        outcome if outcome.is_success() && subscription.status == "onProbation" => {
-            subscription.status = "enabled";
-            subscription.probation_retries = 0;
+    let retries = RETRIES.get(attempt as usize).filter(|_| is_transient).map(|seconds| SignedDuration::from_secs(*seconds));
+    if outcome.is_success() {
+        if subscription.status == ON_PROBATION {
+            (subscription.status, subscription.on_probation_for, subscription.probation_retries) = (ENABLED, None, 0);
         }
-        outcome if !outcome.is_success() && subscription.status == "enabled" => subscription.status = "onProbation",
-        _ => {}
+        return None;
     }
-    None
+    if *outcome == Outcome::Answered(TERMINAL) {
+        subscription.status = DISABLED;
+        return None;
+    }
+    if subscription.on_probation_for == Some(number) {
+        subscription.probation_retries += 1;
+        let next = probation_retry(subscription);
+        if next.is_none() {
+            subscription.status = DISABLED;
+        }
+        return next;
+    }
+    if retries.is_some() || subscription.status != ENABLED {
+        return retries;
+    }
+    (subscription.status, subscription.on_probation_for, subscription.probation_retries) = (ON_PROBATION, Some(number), 0);
+    probation_retry(subscription)
+}
+
+fn probation_retry(subscription: &Subscription) -> Option<SignedDuration> {
+    PROBATION_RETRIES.get(subscription.probation_retries as usize).map(|minutes| SignedDuration::from_mins(*minutes))
+}
+
+/// Whether a retry that is due is still made: not by a subscription that is gone or disabled, and that of a probation not after its
+/// end.
+pub fn still_retries(state: &mut State, retry: &Delivery) -> bool {
+    let Some(number) = number(retry) else { return false };
+    let subscription = state.subscriptions.iter().find(|found| found.id == retry.hook);
+    let is_made = subscription.is_some_and(|found| match found.status {
+        ENABLED => (retry.attempt as usize) <= RETRIES.len() && found.on_probation_for != Some(number),
+        ON_PROBATION => true,
+        _ => false,
+    });
+    if let Some(notification) = state.notifications.iter_mut().find(|found| found.id == number).filter(|_| !is_made) {
+        (notification.status, notification.result) = ("completed", "failed");
+    }
+    is_made
+}
+
+/// The number of the notification that a delivery sends.
+fn number(delivery: &Delivery) -> Option<u64> {
+    delivery.headers.get(NOTIFICATION)?.to_str().ok()?.parse().ok()
 }

@@ -7,15 +7,17 @@ use super::state::{ORGANIZATION, Project, Repository, Subscription, guid};
 use crate::sim::contents::ZERO;
 use crate::sim::{Change, ProviderEvent, PullRequest, PullRequestState};
 
-/// The present time, in the form of the documents.
-pub fn now() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+/// A time in the form of the documents.
+pub fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Creates documents whose links begin with an address.
 pub struct Documents<'a> {
     /// The simulator's address.
     pub url: &'a str,
+    /// The present time.
+    pub now: String,
 }
 
 /// A text encoded as a segment of an address.
@@ -98,7 +100,7 @@ impl Documents<'_> {
             ProviderEvent::PullRequest { pull_request, change: Change::Commented(text) } => json!({
                 "comment": {
                     "id": 2, "parentCommentId": 0, "author": self.identity(super::state::ADMINISTRATOR), "content": text,
-                    "publishedDate": now(), "lastUpdatedDate": now(), "lastContentUpdatedDate": now(), "commentType": "text",
+                    "publishedDate": self.now, "lastUpdatedDate": self.now, "lastContentUpdatedDate": self.now, "commentType": "text",
                 },
                 "pullRequest": self.pull_request(repository, project, pull_request),
             }),
@@ -113,13 +115,13 @@ impl Documents<'_> {
             "resourceContainers": {
                 "collection": container(&guid("collection")), "account": container(&guid("account")), "project": container(&project.id),
             },
-            "createdDate": now(),
+            "createdDate": self.now,
         })
     }
 
     fn push(&self, repository: &Repository, project: &Project, moved: (&str, Option<&str>, Option<&str>, &str)) -> Value {
         let (reference, before, after, message) = moved;
-        let person = json!({"name": "Ada", "email": super::state::ADMINISTRATOR, "date": now()});
+        let person = json!({"name": "Ada", "email": super::state::ADMINISTRATOR, "date": self.now});
         let commits: Vec<_> = after
             .filter(|_| reference.starts_with("refs/heads/"))
             .map(|commit| json!({"commitId": commit, "author": person, "committer": person, "comment": message}))
@@ -129,7 +131,7 @@ impl Documents<'_> {
             "commits": commits,
             "refUpdates": [{"name": reference, "oldObjectId": before.unwrap_or(ZERO), "newObjectId": after.unwrap_or(ZERO)}],
             "repository": self.repository(repository, project),
-            "pushedBy": self.identity(super::state::ADMINISTRATOR), "pushId": 14, "date": now(),
+            "pushedBy": self.identity(super::state::ADMINISTRATOR), "pushId": 14, "date": self.now,
         })
     }
 
@@ -141,7 +143,7 @@ impl Documents<'_> {
         };
         json!({
             "repository": self.repository(repository, project), "pullRequestId": pull_request.number, "status": status,
-            "createdBy": self.identity(super::state::ADMINISTRATOR), "creationDate": now(), "title": pull_request.title,
+            "createdBy": self.identity(super::state::ADMINISTRATOR), "creationDate": self.now, "title": pull_request.title,
             "sourceRefName": format!("refs/heads/{}", pull_request.source), "targetRefName": format!("refs/heads/{}", pull_request.target),
             "mergeStatus": "succeeded", "mergeId": guid("merge"), "isDraft": false, "reviewers": [],
             "lastMergeSourceCommit": {"commitId": pull_request.head},

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::api::{Caller, parameter};
-use super::documents::{Documents, list, now};
+use super::documents::{Documents, list};
 use super::errors;
 use super::state::{DELETE, EDIT, Notification, State, Subscription, VIEW};
 use crate::sim::{Request, Response, targets};
@@ -126,8 +126,9 @@ fn judged(state: &State, request: &Request, caller: Caller) -> Result<Map<String
         document,
         status: "enabled",
         creator: caller.user.to_owned(),
-        created: now(),
-        modified: now(),
+        created: state.now(),
+        modified: state.now(),
+        on_probation_for: None,
         probation_retries: 0,
     };
     if (subscription.text("publisherId"), subscription.text("consumerId"), subscription.text("consumerActionId"))
@@ -202,9 +203,10 @@ fn replace(state: &mut State, documents: &Documents<'_>, request: &Request, call
         Ok(document) => document,
         Err(refusal) => return *refusal,
     };
+    let now = state.now();
     let subscription = &mut state.subscriptions[position];
     subscription.document = document;
-    subscription.modified = now();
+    subscription.modified = now;
     match (request.json()["status"].as_str(), subscription.status) {
         (Some("enabled"), "disabledByUser") => subscription.status = "enabled",
         (Some("disabledByUser"), "enabled") => subscription.status = "disabledByUser",

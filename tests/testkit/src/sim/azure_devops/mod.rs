@@ -1,8 +1,6 @@
 //! A simulated Azure DevOps: an organization of Services or a collection of a Server, with tokens and their scopes, the
-//! permissions to view, edit and delete subscriptions, subscriptions with their states, and the notifications that they sent.
-//!
-//! Not simulated: the retries of a subscription on probation after 20 minutes and more, and the delays before a delivery is sent
-//! again.
+//! permissions to view, edit and delete subscriptions, subscriptions with their states, retries and probation, and the
+//! notifications that they sent.
 
 mod api;
 mod deliveries;
@@ -17,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::json;
 
-use super::{Delivery, Outcome, ProviderEvent, Refusal, Request, Response, SeedData, Settings, SimulatedProvider, UserAction, Wait};
+use super::{Delivery, Outcome, ProviderEvent, Refusal, Request, Response, Retry, SeedData, Settings, SimulatedProvider, UserAction, Wait};
 use documents::Documents;
 use state::{ADMINISTRATOR, CROWD, ORGANIZATION, OTHER_PROJECT, PROJECT, State};
 
@@ -41,7 +39,7 @@ pub fn make_older(settings: Settings) -> Box<dyn SimulatedProvider> {
 }
 
 fn with_version(settings: Settings, newest: &'static str, is_hosted: bool) -> Box<dyn SimulatedProvider> {
-    let state = Mutex::new(State { is_hosted, ..State::new(newest, settings.allow_local_targets) });
+    let state = Mutex::new(State { is_hosted, ..State::new(newest, settings.allow_local_targets, settings.clock.clone()) });
     Box::new(AzureDevOps { settings, state })
 }
 
@@ -51,7 +49,7 @@ impl AzureDevOps {
     }
 
     fn documents(&self) -> Documents<'_> {
-        Documents { url: &self.settings.url }
+        Documents { url: &self.settings.url, now: documents::time(self.settings.clock.now()) }
     }
 }
 
@@ -120,17 +118,18 @@ impl SimulatedProvider for AzureDevOps {
     }
 
     fn refusal(&self, refusal: Refusal) -> Response {
+        let now = self.settings.clock.now();
         let limited = |wait: Wait| {
             let message = "TF400733: The request has been canceled: Request was blocked due to exceeding usage of resource 'Concurrency'.";
             let response = errors::refused(429, "RequestBlockedException", message).with("x-ratelimit-resource", "Concurrency");
             let response = match wait {
                 Wait::Reset(seconds) => {
-                    let reset = jiff::Timestamp::now().as_second() + i64::try_from(seconds).unwrap_or_default();
+                    let reset = now.as_second() + i64::try_from(seconds).unwrap_or_default();
                     response.with("x-ratelimit-remaining", "0").with("x-ratelimit-reset", &reset.to_string())
                 }
                 _ => response,
             };
-            wait.mark(response)
+            wait.mark(response, now)
         };
         match refusal {
             Refusal::Unauthorized => errors::unauthorized(),
@@ -169,7 +168,11 @@ impl SimulatedProvider for AzureDevOps {
         deliveries::made(&mut self.state(), &self.documents(), repository, provider_event)
     }
 
-    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Retry> {
         deliveries::judged(&mut self.state(), delivery, outcome)
+    }
+
+    fn still_retries(&self, retry: &Delivery) -> bool {
+        deliveries::still_retries(&mut self.state(), retry)
     }
 }

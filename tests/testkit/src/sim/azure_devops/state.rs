@@ -3,7 +3,7 @@
 use ring::digest;
 use serde_json::{Map, Value, json};
 
-use crate::sim::Contents;
+use crate::sim::{Contents, ProviderClock};
 
 /// The organization; on a Server, the collection.
 pub const ORGANIZATION: &str = "acme";
@@ -90,6 +90,8 @@ pub struct Subscription {
     pub creator: String,
     pub created: String,
     pub modified: String,
+    /// The notification that put it on probation.
+    pub on_probation_for: Option<u64>,
     pub probation_retries: u32,
 }
 
@@ -122,6 +124,7 @@ pub struct State {
     pub newest: &'static str,
     /// Whether it is an organization of Services; otherwise a collection of a Server.
     pub is_hosted: bool,
+    pub clock: ProviderClock,
 }
 
 impl Subscription {
@@ -163,7 +166,7 @@ impl Project {
 
 impl State {
     /// The initial state.
-    pub fn new(newest: &'static str, allow_local_targets: bool) -> Self {
+    pub fn new(newest: &'static str, allow_local_targets: bool, clock: ProviderClock) -> Self {
         let project = |name: &str, members: &[&'static str]| Project {
             id: guid(&format!("project {name}")),
             name: name.to_owned(),
@@ -183,6 +186,7 @@ impl State {
             allow_local_targets,
             newest,
             is_hosted: true,
+            clock,
         };
         state.add(PROJECT, "web", &["main", "main-old", "release/1.0", "topic"]);
         state.add(PROJECT, "web.git", &["main"]);
@@ -211,6 +215,11 @@ impl State {
         let id = guid(&format!("repository {seed}"));
         let project = guid(&format!("project {project}"));
         self.repositories.push(Repository { id, name: name.to_owned(), project, disabled: false, contents });
+    }
+
+    /// The present time, in the form of the documents.
+    pub fn now(&self) -> String {
+        super::documents::time(self.clock.now())
     }
 
     /// A number that was not used before.
@@ -262,7 +271,7 @@ impl State {
     /// Stores a subscription.
     pub fn subscribe(&mut self, document: Map<String, Value>, creator: &str) -> Subscription {
         let id = guid(&format!("subscription {}", self.next_number()));
-        let now = super::documents::now();
+        let now = self.now();
         let subscription = Subscription {
             id,
             document,
@@ -270,6 +279,7 @@ impl State {
             creator: creator.to_owned(),
             created: now.clone(),
             modified: now,
+            on_probation_for: None,
             probation_retries: 0,
         };
         self.subscriptions.push(subscription.clone());

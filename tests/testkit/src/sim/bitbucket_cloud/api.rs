@@ -26,7 +26,7 @@ pub fn answer(state: &mut State, request: &Request, segments: &[String]) -> Resp
         Ok(caller) => caller,
         Err(refusal) => return *refusal,
     };
-    if let Err(refusal) = state.limit.take(&caller.credential) {
+    if let Err(refusal) = state.limit.take(&caller.credential, state.clock.now()) {
         return caller.mark(*refusal, NOTHING);
     }
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();

@@ -1,17 +1,22 @@
 //! The deliveries of webhooks ("Event payloads"), and their retries.
 
+use jiff::SignedDuration;
 use ring::hmac;
 use serde_json::{Value, json};
 
 use super::super::contents::{Change, ProviderEvent, PullRequest};
-use super::super::delivery::{Delivery, Outcome};
+use super::super::delivery::{Delivery, Outcome, Retry};
 use super::hooks::Hook;
 use super::state::{Repository, State};
 
 /// The maximum length of a body, in bytes; a larger one is silently not sent.
 const LONGEST_BODY: usize = 256 * 1024;
-/// The number of retries after a failure of the receiver.
+/// The number of retries after an answer 5xx; a delivery without an answer is not retried
+/// (<https://support.atlassian.com/bitbucket-cloud/docs/troubleshoot-webhooks/>).
 const RETRIES: u32 = 2;
+/// The time before a retry. The present documentation does not state it; this is that of an earlier edition
+/// (<https://confluence.atlassian.com/bitbucket/troubleshoot-webhooks-757727842.html>).
+const BEFORE_RETRY: SignedDuration = SignedDuration::from_mins(1);
 const ATTEMPT: &str = "x-attempt-number";
 const ACTOR: &str = "ada";
 
@@ -41,9 +46,10 @@ fn told_with(state: &mut State, provider_event: &ProviderEvent) -> Option<Vec<Pr
 }
 
 /// The retry of a delivery that failed because the receiver did not work.
-pub fn again(delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+pub fn again(delivery: &Delivery, outcome: &Outcome) -> Option<Retry> {
     let failed = matches!(outcome, Outcome::Answered(500..=599)) && delivery.attempt < RETRIES;
-    failed.then(|| delivery.clone().with(ATTEMPT, &(delivery.attempt + 2).to_string()))
+    let again = || delivery.clone().with(ATTEMPT, &(delivery.attempt + 2).to_string());
+    failed.then(|| Retry { delivery: again(), after: BEFORE_RETRY })
 }
 
 fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value) -> Delivery {

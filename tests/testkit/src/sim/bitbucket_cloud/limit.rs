@@ -1,19 +1,20 @@
 //! Rate limits: requests of a credential in an hour ("API request limits").
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::message::Response;
 use super::documents;
 
 /// The requests of a credential in an hour.
 pub const HOURLY: usize = 1000;
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The requests of the last hour, by credential.
 pub struct Limit {
     requests: usize,
-    made: HashMap<String, Vec<Instant>>,
+    made: HashMap<String, Vec<Timestamp>>,
 }
 
 impl Limit {
@@ -23,13 +24,13 @@ impl Limit {
     }
 
     /// Counts a request of a credential, or refuses it.
-    pub fn take(&mut self, credential: &str) -> Result<(), Box<Response>> {
+    pub fn take(&mut self, credential: &str, now: Timestamp) -> Result<(), Box<Response>> {
         let made = self.made.entry(credential.to_owned()).or_default();
-        made.retain(|at| at.elapsed() < HOUR);
+        made.retain(|at| now.duration_since(*at) < HOUR);
         if made.len() >= self.requests {
             return Err(refused(self.requests).into());
         }
-        made.push(Instant::now());
+        made.push(now);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::json;
 
 use super::contents::{ProviderEvent, UserAction};
-use super::delivery::{Delivery, Outcome};
+use super::delivery::{Delivery, Outcome, Retry};
 use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 use state::{Holder, Level, State};
@@ -209,7 +209,9 @@ impl SimulatedProvider for BitbucketCloud {
             Refusal::Forbidden => documents::scopes_missing(&["admin:repository:bitbucket"], &["read:repository:bitbucket".to_owned()]),
             Refusal::NotFound => documents::no_repository(404),
             // The documentation names no header for the end of the limit.
-            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => wait.mark(limit::refused(limit::HOURLY)),
+            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => {
+                wait.mark(limit::refused(limit::HOURLY), self.state().clock.now())
+            }
             Refusal::Failed(status) => documents::error(status, "Something went wrong"),
         }
     }
@@ -222,7 +224,7 @@ impl SimulatedProvider for BitbucketCloud {
         deliveries::of(&mut self.state(), repository, provider_event)
     }
 
-    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Retry> {
         deliveries::again(delivery, outcome)
     }
 }

@@ -1,5 +1,6 @@
 //! The state of the simulator.
 
+use super::super::clock::ProviderClock;
 use super::super::contents::{Contents, ProviderEvent, UserAction};
 use super::super::simulated_provider::Settings;
 use super::hooks::Hook;
@@ -78,6 +79,7 @@ impl Repository {
 pub struct State {
     pub url: String,
     pub allow_local_targets: bool,
+    pub clock: ProviderClock,
     pub users: Vec<User>,
     pub tokens: Vec<Token>,
     pub workspaces: Vec<Workspace>,
@@ -94,6 +96,7 @@ impl State {
         Self {
             url: settings.url,
             allow_local_targets: settings.allow_local_targets,
+            clock: settings.clock,
             users: Vec::new(),
             tokens: Vec::new(),
             workspaces: Vec::new(),

@@ -14,7 +14,8 @@ pub fn answer(state: &mut State, request: &Request) -> Response {
         Err(refusal) if git::is_asked(request) => return git::unauthorized(&refusal),
         Err(refusal) => return state.marked(*refusal, &Caller::anonymous()),
     };
-    let limited = state.limit.as_mut().and_then(|limit| limit.take(caller.id).err());
+    let now = state.clock.now();
+    let limited = state.limit.as_mut().and_then(|limit| limit.take(caller.id, now).err());
     let response = match limited {
         Some(refusal) => *refusal,
         None => by_path(state, &caller, request),

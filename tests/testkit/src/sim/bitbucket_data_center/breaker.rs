@@ -1,28 +1,29 @@
 //! The circuit breaker of a webhook: after five failures in a row the webhook is skipped, first for 10 s and then for longer each
-//! time, up to 10 h. The webhook's own document does not show it.
+//! time, up to 10 h (<https://confluence.atlassian.com/bitbucketserver/troubleshooting-webhooks-969533223.html>, and
+//! providers-gitlab-bitbucket-azure.md). That the pause doubles is not documented. The webhook's own document does not show it.
 
-use std::time::{Duration, Instant};
+use jiff::{SignedDuration, Timestamp};
 
 /// Failures in a row after which a webhook is skipped.
 pub const THRESHOLD: u32 = 5;
-const SHORTEST: Duration = Duration::from_secs(10);
-const MAX: Duration = Duration::from_secs(10 * 60 * 60);
+const SHORTEST: SignedDuration = SignedDuration::from_secs(10);
+const MAX: SignedDuration = SignedDuration::from_hours(10);
 
 /// The state of the breaker.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
     failures: u32,
-    skipped_until: Option<Instant>,
+    skipped_until: Option<Timestamp>,
 }
 
 impl Breaker {
-    /// Whether the webhook is skipped now.
-    pub fn is_open(&self) -> bool {
-        self.skipped_until.is_some_and(|until| Instant::now() < until)
+    /// Until when the webhook is skipped; `None` if it is not.
+    pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.skipped_until.filter(|until| now < *until)
     }
 
     /// Records the result of a delivery.
-    pub fn hear(&mut self, success: bool) {
+    pub fn hear(&mut self, success: bool, now: Timestamp) {
         if success {
             *self = Self::default();
             return;
@@ -30,7 +31,7 @@ impl Breaker {
         self.failures += 1;
         if self.failures >= THRESHOLD {
             let doublings = (self.failures - THRESHOLD).min(12);
-            self.skipped_until = Some(Instant::now() + (SHORTEST * 2_u32.pow(doublings)).min(MAX));
+            self.skipped_until = Some(now + (SHORTEST * 2_i32.pow(doublings)).min(MAX));
         }
     }
 }

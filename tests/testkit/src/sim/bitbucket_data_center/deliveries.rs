@@ -21,7 +21,8 @@ pub fn of(state: &mut State, path: &str, provider_event: &ProviderEvent) -> Vec<
 pub fn together(state: &mut State, path: &str, provider_events: &[ProviderEvent]) -> Vec<Delivery> {
     let Some(repository) = state.repository(path) else { return Vec::new() };
     let Some((event, body)) = told(state, repository, provider_events) else { return Vec::new() };
-    let subscribed = |hook: &&Hook| hook.active && hook.events.iter().any(|found| found == event) && !hook.breaker.is_open();
+    let now = state.clock.now();
+    let subscribed = |hook: &&Hook| hook.active && hook.events.iter().any(|found| found == event) && hook.breaker.open_until(now).is_none();
     let (path, hooks): (String, Vec<Hook>) = (repository.path(), repository.hooks.iter().filter(subscribed).cloned().collect());
     hooks.iter().map(|hook| signed(state, &path, hook, event, &body)).collect()
 }
@@ -133,7 +134,7 @@ fn about_pull_request(
 
 /// Records the result of a delivery.
 pub fn delivered(state: &mut State, delivery: &Delivery, outcome: &Outcome) {
-    let id = state.number();
+    let (id, now) = (state.number(), state.clock.now());
     let found = state.repository_mut(&delivery.repository);
     let Some(hook) = found.and_then(|found| found.hooks.iter_mut().find(|hook| hook.id.to_string() == delivery.hook)) else { return };
     let (name, description, count) = match outcome {
@@ -144,6 +145,6 @@ pub fn delivered(state: &mut State, delivery: &Delivery, outcome: &Outcome) {
     *count += 1;
     let event = delivery.headers.get(EVENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     hook.log.latest.retain(|kept| kept.outcome != name || kept.event != event);
-    hook.log.latest.push(Invocation { id, event, outcome: name, description, url: delivery.url.clone() });
-    hook.breaker.hear(outcome.is_success());
+    hook.log.latest.push(Invocation { id, at: now, event, outcome: name, description, url: delivery.url.clone() });
+    hook.breaker.hear(outcome.is_success(), now);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::Method;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::super::message::{Request, Response};
@@ -69,6 +70,7 @@ pub struct Log {
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub id: u64,
+    pub at: Timestamp,
     pub event: String,
     /// `SUCCESS`, `FAILURE` or `ERROR`.
     pub outcome: &'static str,
@@ -163,8 +165,9 @@ impl Log {
 
 impl Invocation {
     fn document(&self) -> Value {
+        let start = self.at.as_millisecond();
         json!({
-            "id": self.id, "event": self.event, "eventScope": {"type": "repository", "id": "1"}, "start": NOW, "finish": NOW + 20,
+            "id": self.id, "event": self.event, "eventScope": {"type": "repository", "id": "1"}, "start": start, "finish": start + 20,
             "duration": 20, "request": {"method": "POST", "url": self.url},
             "result": {"description": self.description, "outcome": self.outcome},
         })

@@ -1,7 +1,8 @@
 //! Rate limiting by a token bucket for each user, as in the administration guide. Disabled unless it is set.
 
 use std::collections::HashMap;
-use std::time::Instant;
+
+use jiff::Timestamp;
 
 use super::super::message::Response;
 use super::documents;
@@ -12,7 +13,7 @@ const FILL_RATE: u32 = 1;
 /// A limit, and the remaining tokens of each user.
 pub struct Limit {
     capacity: u32,
-    buckets: HashMap<u64, (f64, Instant)>,
+    buckets: HashMap<u64, (f64, Timestamp)>,
 }
 
 impl Limit {
@@ -22,10 +23,10 @@ impl Limit {
     }
 
     /// Takes a token of a user, given by id, or refuses the request.
-    pub fn take(&mut self, user: u64) -> Result<(), Box<Response>> {
-        let (now, capacity) = (Instant::now(), f64::from(self.capacity));
+    pub fn take(&mut self, user: u64, now: Timestamp) -> Result<(), Box<Response>> {
+        let capacity = f64::from(self.capacity);
         let (left, since) = self.buckets.entry(user).or_insert((capacity, now));
-        *left = (*left + now.duration_since(*since).as_secs_f64() * f64::from(FILL_RATE)).min(capacity);
+        *left = (*left + now.duration_since(*since).as_secs_f64().max(0.0) * f64::from(FILL_RATE)).min(capacity);
         *since = now;
         if *left < 1.0 {
             return Err(Box::new(refused(self.capacity).with("retry-after", "1")));

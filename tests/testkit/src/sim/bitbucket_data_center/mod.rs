@@ -20,7 +20,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::json;
 
 use super::contents::{ProviderEvent, UserAction};
-use super::delivery::{Delivery, Outcome};
+use super::delivery::{Delivery, Outcome, Retry};
 use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 use accounts::Caller;
@@ -87,8 +87,8 @@ pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
 impl BitbucketDataCenter {
     /// A new simulator.
     pub fn new(settings: Settings) -> Self {
-        let Settings { url, .. } = settings;
-        let mut state = State::new(url + CONTEXT);
+        let Settings { url, clock, .. } = settings;
+        let mut state = State::new(url + CONTEXT, clock);
         furnish(&mut state);
         Self { state: Mutex::new(state) }
     }
@@ -230,7 +230,7 @@ impl SimulatedProvider for BitbucketDataCenter {
             Refusal::Unauthorized => (documents::wrong_password(), nobody),
             Refusal::Forbidden => (documents::not_permitted(), known),
             Refusal::NotFound => (documents::no_repository("APP", "hidden"), known),
-            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => (wait.mark(limit::refused(60)), known),
+            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => (wait.mark(limit::refused(60), state.clock.now()), known),
             Refusal::Failed(status) => (documents::error(status, None, None, "An error occurred while processing the request."), known),
         };
         state.marked(response, &caller)
@@ -248,9 +248,9 @@ impl SimulatedProvider for BitbucketDataCenter {
         std::mem::take(&mut self.state().pending)
     }
 
-    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Retry> {
         deliveries::delivered(&mut self.state(), delivery, outcome);
-        // It never sends a delivery again.
+        // It never sends a delivery again: providers-gitlab-bitbucket-azure.md.
         None
     }
 }

@@ -1,5 +1,6 @@
 //! The state of the simulator.
 
+use super::super::clock::ProviderClock;
 use super::super::contents::{Contents, ProviderEvent, UserAction};
 use super::super::delivery::Delivery;
 use super::super::message::Response;
@@ -47,12 +48,13 @@ pub struct State {
     /// The rate limit, if the administrator set one.
     pub limit: Option<Limit>,
     pub release: Release,
+    pub clock: ProviderClock,
     next: u64,
 }
 
 impl State {
     /// The empty state.
-    pub const fn new(web: String) -> Self {
+    pub const fn new(web: String, clock: ProviderClock) -> Self {
         Self {
             web,
             users: Vec::new(),
@@ -62,6 +64,7 @@ impl State {
             pending: Vec::new(),
             limit: None,
             release: Release::Current,
+            clock,
             next: 0,
         }
     }

@@ -15,14 +15,13 @@ pub mod seed;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::{Value, json};
 
 use self::state::State;
 use super::contents::{ProviderEvent, UserAction};
-use super::delivery::{Delivery, Outcome};
+use super::delivery::{Delivery, Outcome, Retry};
 use super::faults::Wait;
 use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
@@ -67,18 +66,13 @@ pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
 impl SimulatedGitHub {
     /// A simulator of a release.
     pub fn new(settings: Settings, release: Release) -> Self {
-        let mut state = State::new(settings.url, settings.allow_local_targets, release);
+        let mut state = State::new(settings, release);
         seed::fill(&mut state);
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves its clock forward.
-    pub fn advance(&self, time: Duration) {
-        self.state().advance(time);
     }
 
     /// Limits the calls of each account in an hour.
@@ -195,8 +189,8 @@ impl SimulatedProvider for SimulatedGitHub {
             Refusal::NotFound => documents::error(404, "Not Found"),
             Refusal::RateLimited(Wait::Reset(seconds)) => limits::primary(403, &state.now(), seconds),
             Refusal::TooManyRequests(Wait::Reset(seconds)) => limits::primary(429, &state.now(), seconds),
-            Refusal::RateLimited(wait) => wait.mark(limits::secondary(403)),
-            Refusal::TooManyRequests(wait) => wait.mark(limits::secondary(429)),
+            Refusal::RateLimited(wait) => wait.mark(limits::secondary(403), state.now()),
+            Refusal::TooManyRequests(wait) => wait.mark(limits::secondary(429), state.now()),
             Refusal::Failed(status) => documents::error(status, "Server Error"),
         };
         state.marked(response, api::DEFAULT_VERSION)
@@ -214,9 +208,10 @@ impl SimulatedProvider for SimulatedGitHub {
         std::mem::take(&mut self.state().pending)
     }
 
-    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Retry> {
         self.state().delivered(delivery, outcome);
-        // GitHub records a failed delivery and does not send it again.
+        // GitHub records a failed delivery, does not send it again and does not disable the hook: providers-github-gitea.md, and
+        // https://docs.github.com/en/webhooks/using-webhooks/handling-failed-webhook-deliveries
         None
     }
 }

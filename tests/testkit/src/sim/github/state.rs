@@ -1,17 +1,18 @@
 //! The state of a simulated GitHub.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ring::digest;
 
 use super::Release;
 use super::accounts::{Installation, InstallationToken, Organization, Role, SimulatedApp, Token, User};
 use super::hooks::Hook;
 use super::limits::Limits;
+use crate::sim::clock::ProviderClock;
 use crate::sim::contents::{Contents, ProviderEvent, UserAction};
 use crate::sim::delivery::Delivery;
+use crate::sim::simulated_provider::Settings;
 
 #[derive(Debug)]
 pub struct Repository {
@@ -52,12 +53,12 @@ pub struct State {
     pub pending: Vec<Delivery>,
     ids: u64,
     started: Timestamp,
-    /// How far its clock was moved forward.
-    ahead: SignedDuration,
+    clock: ProviderClock,
 }
 
 impl State {
-    pub fn new(web: String, allow_local_targets: bool, release: Release) -> Self {
+    pub fn new(settings: Settings, release: Release) -> Self {
+        let Settings { url: web, allow_local_targets, clock } = settings;
         Self {
             web,
             allow_local_targets,
@@ -72,8 +73,8 @@ impl State {
             limits: Limits::default(),
             pending: Vec::new(),
             ids: 0,
-            started: Timestamp::now(),
-            ahead: SignedDuration::ZERO,
+            started: clock.now(),
+            clock,
         }
     }
 
@@ -83,12 +84,7 @@ impl State {
     }
 
     pub fn now(&self) -> Timestamp {
-        Timestamp::now() + self.ahead
-    }
-
-    /// Moves its clock forward.
-    pub fn advance(&mut self, time: Duration) {
-        self.ahead += SignedDuration::try_from(time).unwrap();
+        self.clock.now()
     }
 
     pub fn next_id(&mut self) -> u64 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -82,7 +83,8 @@ impl State {
             None => delivery,
         };
         let Some(key) = hook.signing_key.as_ref().filter(|_| self.release.takes_signing_tokens()) else { return delivery };
-        let time = self.now().as_second();
+        // By the machine's clock, as the receiver judges it: a test moves the provider's clock alone.
+        let time = Timestamp::now().as_second();
         let signed = [format!("{id}.{time}.").as_bytes(), &delivery.body].concat();
         let signature = STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), &signed));
         delivery.with("webhook-id", id).with("webhook-timestamp", &time.to_string()).with("webhook-signature", &format!("v1,{signature}"))

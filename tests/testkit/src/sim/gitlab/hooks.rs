@@ -33,10 +33,14 @@ const EVENTS: [&str; 17] = [
     "vulnerability_events",
     "wiki_page_events",
 ];
-/// Failures in a row that have no consequence.
+/// Failures in a row that have no consequence. These numbers stand in GitLab's `app/models/concerns/web_hooks/auto_disabling.rb`, as
+/// of 17.11; failures of every kind count alike since merge request 166329. Before, four answers 4xx in a row disabled a hook for
+/// good. On a self-managed server all of it applies only if an administrator enables the feature flag `auto_disabling_web_hooks`;
+/// this simulator has it enabled, as gitlab.com.
 const BORNE: u32 = 3;
 /// Failures in a row after which a hook is permanently disabled.
 const FATAL: u32 = 40;
+/// The pause after the first failure that has a consequence. It doubles with each further one.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(24);
 /// Bytes of a signing token's key.

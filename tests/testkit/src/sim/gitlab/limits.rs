@@ -46,7 +46,7 @@ impl Limits {
             return Ok(marks);
         }
         let wait = end.duration_since(now).as_secs().max(1);
-        Err(marks.iter().fold(refusal(Wait::Seconds(wait.unsigned_abs())), |response, (name, value)| response.with(name, value)))
+        Err(marks.iter().fold(refusal(Wait::Seconds(wait.unsigned_abs()), now), |response, (name, value)| response.with(name, value)))
     }
 
     /// Counts a test or a resend of a hook, or refuses it.
@@ -68,11 +68,11 @@ fn marks(limit: u64, seen: u64, end: Timestamp) -> Vec<(&'static str, String)> {
 }
 
 /// The refusal of the layer in front of GitLab when there are too many requests.
-pub fn refusal(wait: Wait) -> Response {
-    let response = wait.mark(Response::text(429, "text/plain", "Retry later\n"));
+pub fn refusal(wait: Wait, now: Timestamp) -> Response {
+    let response = wait.mark(Response::text(429, "text/plain", "Retry later\n"), now);
     match wait {
         Wait::Reset(seconds) => {
-            let end = Timestamp::now() + SignedDuration::from_secs(i64::try_from(seconds).unwrap());
+            let end = now + SignedDuration::from_secs(i64::try_from(seconds).unwrap());
             marks(EACH_MINUTE, EACH_MINUTE + 1, end).iter().fold(response, |response, (name, value)| response.with(name, value))
         }
         _ => response,

@@ -12,14 +12,13 @@ pub mod seed;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::{Value, json};
 
 use self::state::State;
 use super::contents::{ProviderEvent, UserAction};
-use super::delivery::{Delivery, Outcome};
+use super::delivery::{Delivery, Outcome, Retry};
 use super::git;
 use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
@@ -78,19 +77,14 @@ pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
 impl SimulatedGitLab {
     /// A release below a path prefix.
     pub fn new(settings: Settings, release: Release, prefix: &'static str) -> Self {
-        let Settings { url, allow_local_targets } = settings;
-        let mut state = State::new(url + prefix, allow_local_targets, release);
+        let Settings { url, allow_local_targets, clock } = settings;
+        let mut state = State::new(url + prefix, allow_local_targets, clock, release);
         seed::fill(&mut state);
         Self { state: Arc::new(Mutex::new(state)), prefix }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves its clock forward.
-    pub fn advance(&self, time: Duration) {
-        self.state().advance(time);
     }
 
     /// Upgrades it to a release.
@@ -171,7 +165,7 @@ impl SimulatedProvider for SimulatedGitLab {
             Refusal::Unauthorized => accounts::unauthorized(),
             Refusal::Forbidden => message(403, "403 Forbidden"),
             Refusal::NotFound => message(404, "404 Not found"),
-            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => limits::refusal(wait),
+            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => limits::refusal(wait, self.state().now()),
             Refusal::Failed(status) => message(status, &format!("{status} Internal Server Error")),
         }
     }
@@ -188,9 +182,9 @@ impl SimulatedProvider for SimulatedGitLab {
         std::mem::take(&mut self.state().pending)
     }
 
-    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Retry> {
         self.state().delivered(delivery, outcome);
-        // GitLab counts a failed delivery and does not send it again.
+        // GitLab counts a failed delivery and does not send it again: providers-gitlab-bitbucket-azure.md (`web_hook_service.rb`).
         None
     }
 }
