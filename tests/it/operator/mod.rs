@@ -13,6 +13,7 @@ mod hooks;
 mod idle_cost;
 mod lost_objects;
 mod malformed;
+mod outages;
 mod outbox;
 mod public_endpoints;
 mod recent_deliveries;
