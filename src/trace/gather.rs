@@ -94,10 +94,10 @@ impl Cluster {
             let within = target.namespace.clone().filter(|within| arguments.namespace.is_none() && *within != own);
             let mut searched = vec![own.clone()];
             found = self.search(&target, &Scope::Namespace(own)).await?;
-            if let Some(within) = within.filter(|_| !is_some(&found)) {
+            if let Some(within) = within {
                 let there = self.search(&target, &Scope::Namespace(within.clone())).await?;
                 searched.push(within);
-                found = if matches!(there, Lookup::Hidden) { found } else { there };
+                found = both(found, there);
             }
             place = format!("namespace {}", enumerated(&searched));
             if everywhere {
@@ -105,7 +105,7 @@ impl Cluster {
             }
         }
         match found {
-            Lookup::Found(bindings) if !bindings.is_empty() => Ok(*bindings),
+            Lookup::Found(bindings) if !bindings.is_empty() => target.choose(*bindings),
             Lookup::Hidden => Err(TraceError(format!(
                 "the bindings of {place} are not visible to you; ask for the right to list repobindings there, or name a namespace with -n"
             ))),
@@ -156,8 +156,16 @@ impl Cluster {
     }
 }
 
-fn is_some(found: &Lookup<Vec<RepoBinding>>) -> bool {
-    matches!(found, Lookup::Found(bindings) if !bindings.is_empty())
+/// What was found in two places.
+fn both(one: Lookup<Vec<RepoBinding>>, other: Lookup<Vec<RepoBinding>>) -> Lookup<Vec<RepoBinding>> {
+    match (one, other) {
+        (Lookup::Found(mut bindings), Lookup::Found(more)) => {
+            bindings.extend(*more);
+            Lookup::Found(bindings)
+        }
+        (Lookup::Found(bindings), _) | (_, Lookup::Found(bindings)) => Lookup::Found(bindings),
+        (one, _) => one,
+    }
 }
 
 pub(super) fn failure(error: &kube::Error) -> TraceError {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::answer::{Answer, TraceError};
 use super::gather::{Cluster, failure};
+use super::target::name_of;
 use crate::api::v1alpha1::{REDELIVER_REQUESTED_AT, RepoBinding};
 use crate::cli::RedeliverArguments;
 use crate::clock::{Clock as _, SystemClock};
@@ -39,10 +40,6 @@ pub(super) async fn run(arguments: RedeliverArguments) -> Result<Answer, TraceEr
         }
     }
     Ok(Answer { text, ok })
-}
-
-fn name_of(binding: &RepoBinding) -> String {
-    format!("{}/{}", binding.namespace().unwrap_or_default(), binding.name_any())
 }
 
 async fn request(cluster: &Cluster, binding: &RepoBinding, value: &str) -> Result<(), TraceError> {

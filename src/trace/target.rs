@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 
 use super::answer::TraceError;
 use crate::api::v1alpha1::RepoBinding;
-use crate::text::wording::quoted;
+use crate::text::wording::{enumerated, quoted};
 
 /// Least number of digits of a commit.
 const LEAST_DIGITS: usize = 7;
@@ -40,13 +40,46 @@ impl Target {
         Ok(Self { name, namespace, repository })
     }
 
-    /// Whether a binding is meant. `namespace` is that of a name without one; `None` means any.
+    /// Whether a binding may be meant. `namespace` is that of a name without one; `None` means any.
     pub(super) fn is(&self, binding: &RepoBinding, namespace: Option<&str>) -> bool {
-        let wanted = self.namespace.as_deref().or(namespace);
-        let by_name = self.name.as_ref().is_some_and(|name| *name == binding.name_any())
-            && wanted.is_none_or(|wanted| binding.metadata.namespace.as_deref() == Some(wanted));
-        by_name || self.repository.as_ref().is_some_and(|repository| is_about(binding, repository))
+        self.is_name_of(binding, namespace) || self.repository.as_ref().is_some_and(|repository| is_about(binding, repository))
     }
+
+    fn is_name_of(&self, binding: &RepoBinding, namespace: Option<&str>) -> bool {
+        let wanted = self.namespace.as_deref().or(namespace);
+        self.name.as_ref().is_some_and(|name| *name == binding.name_any())
+            && wanted.is_none_or(|wanted| binding.metadata.namespace.as_deref() == Some(wanted))
+    }
+
+    /// The bindings that are meant, of those that may be: the one with this namespace and name, or those of the repository with this
+    /// path.
+    ///
+    /// # Errors
+    /// There are both, so that nobody knows what is meant.
+    pub(super) fn choose(&self, found: Vec<RepoBinding>) -> Result<Vec<RepoBinding>, TraceError> {
+        let (Some(namespace), Some(name), Some(repository)) = (&self.namespace, &self.name, &self.repository) else { return Ok(found) };
+        let (by_name, by_repository): (Vec<_>, Vec<_>) = found.into_iter().partition(|binding| self.is_name_of(binding, None));
+        if by_name.is_empty() {
+            return Ok(by_repository);
+        }
+        // The binding of that name may itself be one of the repository.
+        let all_of_one = by_name.iter().all(|binding| is_about(binding, repository));
+        if by_repository.is_empty() || all_of_one {
+            return Ok(by_name.into_iter().chain(by_repository).collect());
+        }
+        let others: Vec<String> = by_repository.iter().map(name_of).collect();
+        Err(TraceError(format!(
+            "{} names the binding {name} in namespace {namespace}, and also the repository of {}; for the binding, give {name} -n \
+             {namespace}; for the repository, give its URL",
+            quoted(&format!("{namespace}/{name}")),
+            enumerated(&others)
+        )))
+    }
+}
+
+/// Namespace and name of a binding, as an argument of a command.
+pub(super) fn name_of(binding: &RepoBinding) -> String {
+    format!("{}/{}", binding.namespace().unwrap_or_default(), binding.name_any())
 }
 
 /// Whether a binding is about a repository: by what its spec names, or by the path that the provider reports.
@@ -122,6 +155,32 @@ mod tests {
         assert!(found("team-shop/cart", None) && found("cart", Some("team-shop")) && found("cart", None));
         assert!(!found("team-till/cart", None) && !found("cart", Some("team-till")) && !found("shop", None));
         assert!(Target::parse(" / ").is_err() && Target::parse("https:").is_err());
+    }
+
+    #[test]
+    fn an_argument_that_names_a_binding_and_a_repository_of_others_is_refused_with_both_ways_out() {
+        let of = |namespace: &str, name: &str, repository: &str| {
+            let mut binding = binding(repository);
+            binding.metadata.namespace = Some(namespace.to_owned());
+            binding.metadata.name = Some(name.to_owned());
+            binding.status = None;
+            binding
+        };
+        let chosen = |argument: &str, found: &[RepoBinding]| {
+            let names = |bindings: Vec<RepoBinding>| bindings.iter().map(name_of).collect::<Vec<_>>();
+            Target::parse(argument).unwrap().choose(found.to_vec()).map(names).map_err(|error| error.to_string())
+        };
+        let (named, other) = (of("acme", "shop", "acme/till"), of("team", "cart", "acme/shop"));
+        assert_eq!(chosen("acme/shop", std::slice::from_ref(&named)), Ok(vec!["acme/shop".to_owned()]));
+        assert_eq!(chosen("acme/shop", std::slice::from_ref(&other)), Ok(vec!["team/cart".to_owned()]));
+        let refused = chosen("acme/shop", &[named.clone(), other.clone()]).unwrap_err();
+        for says in ["the binding shop in namespace acme", "the repository of team/cart", "shop -n acme", "its URL"] {
+            assert!(refused.contains(says), "{refused}");
+        }
+        let all = [of("acme", "shop", "acme/shop"), other.clone()];
+        assert_eq!(chosen("acme/shop", &all).map(|names| names.len()), Ok(2), "both are of the repository");
+        assert!(!Target::parse("https://git.acme.io/acme/shop").unwrap().is(&named, None), "a URL is never a name");
+        assert!(!Target::parse("shop").unwrap().is(&other, Some("acme")) && Target::parse("shop").unwrap().is(&named, Some("acme")));
     }
 
     #[test]
