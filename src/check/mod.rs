@@ -36,6 +36,7 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::binding::memory::Memories;
+use crate::controllers::binding::prepared::PreparedEntries;
 use crate::controllers::public_endpoints::PublicEndpoints;
 use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, install};
@@ -144,6 +145,7 @@ fn checker(
                 .map(|metadata| PartialObjectMeta::<Namespace> { metadata: metadata.clone(), ..PartialObjectMeta::default() }),
         ),
         memory: Memories::default(),
+        prepared: PreparedEntries::default(),
         public_endpoints: PublicEndpoints::default(),
         shows_connections: true,
         triggers: Triggers { connections, bindings },

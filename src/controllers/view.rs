@@ -50,6 +50,8 @@ pub struct View {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// What is remembered of each binding.
     pub memory: binding::memory::Memories,
+    /// What the Secrets with the prepared entries of bindings contain.
+    pub prepared: binding::prepared::PreparedEntries,
     /// Whether the public URLs of the receiver answer.
     pub public_endpoints: PublicEndpoints,
     /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the

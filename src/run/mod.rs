@@ -24,6 +24,7 @@ use tracing::info;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, Receivers};
 use crate::controllers::binding::memory::Memories;
+use crate::controllers::binding::prepared::PreparedEntries;
 use crate::controllers::install::guard::Guarded;
 use crate::controllers::install::{self, InstallKeyError, KeyFailure};
 use crate::controllers::public_endpoints::PublicEndpoints;
@@ -266,6 +267,7 @@ async fn start_controllers(
         bindings: watched.bindings(),
         namespaces: watched.namespaces(),
         memory: Memories::default(),
+        prepared: PreparedEntries::default(),
         public_endpoints: PublicEndpoints::default(),
         shows_connections: false,
         triggers,
@@ -281,6 +283,7 @@ async fn start_controllers(
     });
     watched.report_invalid(&context);
     watched.forget_gone(&context);
+    watched.count_references(&context);
     shards::renew(watched, &context);
     for guarded in keys.guarded {
         app.spawn("the watch of a key's Secret", install::guard::watch(Arc::clone(&context), guarded));

@@ -91,7 +91,7 @@ pub(super) fn follow(routes: &Routes, watched: &mut Watched, client: &Client, na
     }));
     let (table, complete) = (routes.clone(), Arc::clone(&synced.bindings));
     let prepared = routes.clone();
-    let shards = Shards::new(client, namespace, Arc::new(move |shard, entries| prepared.apply_user_secrets(shard, entries)));
+    let shards = Shards::new(client, namespace, Arc::new(move |shard, _, entries| prepared.apply_user_secrets(shard, entries)));
     watched.on_bindings(Box::new(move |change| match change {
         Change::Applied(binding) => {
             table.apply_binding(binding);

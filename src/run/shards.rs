@@ -1,7 +1,7 @@
 //! Watches the Secrets with users' webhook secrets and what sinks need by name, and only those that some binding needs, because a receiver is never
 //! granted the right to list Secrets.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -14,12 +14,14 @@ use tracing::{info, warn};
 use super::watching::Watched;
 use crate::api::v1alpha1::RepoBinding;
 use crate::controllers::Context;
+use crate::controllers::binding::shard_store;
 use crate::k8s::watch::{self, Change};
 use crate::protocol::webhook_secrets::{self, UserSecrets};
 use crate::text::wording;
 
-/// Called with the prepared secrets of a shard, at first and after every change.
-pub(super) type Hears = Arc<dyn Fn(u8, &BTreeMap<String, UserSecrets>) + Send + Sync>;
+/// Called with the number of a shard, the version of its Secret and what it contains, at first and after every change. The version
+/// is `None` if there is no such Secret.
+pub(super) type Hears = Arc<dyn Fn(u8, Option<u64>, &BTreeMap<String, UserSecrets>) + Send + Sync>;
 
 /// The watched shards.
 pub(super) struct Shards {
@@ -62,12 +64,13 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
                 if std::mem::take(&mut failing) {
                     info!(kind = "Secret", name, "watch works again");
                 }
+                let version = secret.as_ref().and_then(|secret| secret.resource_version()?.parse().ok());
                 let data = secret.and_then(|secret| secret.data).unwrap_or_default();
                 let (entries, unreadable) = webhook_secrets::read_shard(&data);
                 for uid in unreadable {
                     warn!(shard, uid, "prepared webhook secret cannot be read");
                 }
-                hears(shard, &entries);
+                hears(shard, version, &entries);
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -78,49 +81,19 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
     }
 }
 
-/// Triggers bindings whose prepared secret was deleted, because their reconciliation prepares it again. Until then the
-/// receivers refuse their deliveries.
+/// Watches what is prepared, so that what somebody deletes is prepared again.
 pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
-    let prepared: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-    let (context, known) = (Arc::clone(context), Arc::clone(&prepared));
     let (client, namespace) = (context.client.clone(), context.view.settings.namespace.clone());
-    let hears: Hears = Arc::new(move |shard, entries| {
-        let gone = gone(&known.lock(), shard, entries);
-        for binding in context.view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| gone.contains(&uid))) {
-            info!(
-                namespace = binding.namespace(),
-                name = binding.name_any(),
-                "the prepared webhook secret was deleted; preparing it again"
-            );
-            context.view.memory.probe_next(&binding.uid().unwrap_or_default());
-            context.view.memory.publish_next(&binding.uid().unwrap_or_default());
-            context.view.triggers.binding(&binding);
-        }
+    let context = Arc::clone(context);
+    let hears: Hears = Arc::new(move |shard, version, entries| {
+        shard_store::renew(&context.view, &context.view.prepared.see(shard, version, entries));
     });
     let shards = Shards::new(&client, &namespace, hears);
-    watched.on_bindings(Box::new(move |change| match change {
-        Change::Applied(binding) => {
-            let mut prepared = prepared.lock();
-            let uid = binding.uid().unwrap_or_default();
-            // Only a prepared secret can be lost: the first reconciliation of a binding prepares it before the status contains
-            // a secret version.
-            let needs = brings_secret(binding) || binding.sinks_need_secrets();
-            if !needs || binding.metadata.deletion_timestamp.is_some() {
-                prepared.remove(&uid);
-            } else if binding.status.as_ref().and_then(|status| status.webhook.as_ref()?.secret_version.as_ref()).is_some() {
-                prepared.insert(uid);
-            }
-            drop(prepared);
+    watched.on_bindings(Box::new(move |change| {
+        if let Change::Applied(binding) = change {
             shards.watch_for(binding);
         }
-        Change::Deleted(binding) => drop(prepared.lock().remove(&binding.uid().unwrap_or_default())),
-        Change::Invalid(_) | Change::Ready => {}
     }));
-}
-
-/// The UIDs whose secrets were prepared in a shard and are missing now.
-fn gone(prepared: &BTreeSet<String>, shard: u8, entries: &BTreeMap<String, UserSecrets>) -> BTreeSet<String> {
-    prepared.iter().filter(|uid| webhook_secrets::shard(uid) == shard && !entries.contains_key(*uid)).cloned().collect()
 }
 
 #[cfg(test)]

@@ -219,6 +219,25 @@ impl Watched {
         }));
     }
 
+    /// Counts the changes of Secrets and `ConfigMap`s that bindings name. Before the triggers, so that the reconciliation that a change
+    /// triggers reads the object again.
+    pub(super) fn count_references(&mut self, context: &Arc<Context>) {
+        let on_secret = Arc::clone(context);
+        let of_secrets: Listener<Metadata<Secret>> = Box::new(move |change| {
+            let (Change::Applied(secret) | Change::Deleted(secret)) = change else { return };
+            let name = secret.name_any();
+            count(&on_secret, secret.namespace(), |binding| binding.secret_names().any(|known| known == name));
+        });
+        let on_map = Arc::clone(context);
+        let of_maps: Listener<Metadata<ConfigMap>> = Box::new(move |change| {
+            let (Change::Applied(map) | Change::Deleted(map)) = change else { return };
+            let name = map.name_any();
+            count(&on_map, map.namespace(), |binding| binding.config_map_names().any(|known| known == name));
+        });
+        self.secrets.insert(0, of_secrets);
+        self.config_maps.insert(0, of_maps);
+    }
+
     /// Removes the state of connections that no longer exist.
     pub(super) fn forget_gone(&mut self, context: &Arc<Context>) {
         let context = Arc::clone(context);
@@ -259,6 +278,13 @@ impl Watched {
 fn without_deliveries(binding: &mut RepoBinding) {
     if let Some(status) = &mut binding.status {
         status.recent_deliveries = Vec::new();
+    }
+}
+
+/// Counts a change of an object for the bindings of its namespace that name it.
+fn count(context: &Context, namespace: Option<String>, names: impl Fn(&RepoBinding) -> bool) {
+    for binding in context.view.bindings.state_filter(|binding| binding.namespace() == namespace && names(binding)) {
+        context.view.memory.references_changed(&binding.uid().unwrap_or_default());
     }
 }
 

@@ -11,7 +11,7 @@ use super::hooks::{ExistingHook, HookAction, HookFinding, HookIntent, did_not_la
 use super::outcome::{Failure, Outcome};
 use super::plan::{FinalizerStep, Plan, PlanStep};
 use super::snapshot::Snapshot;
-use super::{cleanup, sink_secrets, user_secret};
+use super::{cleanup, shard_store, sink_secrets, user_secret};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::controllers::gate::{GrantedRepository, OwnedHooks};
@@ -90,13 +90,13 @@ async fn execute(context: &Context, facts: &Facts, step: &PlanStep, outcome: &mu
             let published = user_secret::publish(context, &namespace, &uid, secret, accepted).await?;
             published.map_err(|error| Failure { error, clearing: false, told: true })
         }
-        PlanStep::PublishSinkSecrets(published) => {
-            let answer = sink_secrets::publish(context, &snapshot.object, &snapshot.prepared_sinks).await?;
-            outcome.sink_secrets = answer.is_ok().then_some(*published);
-            answer.map_err(|error| Failure { error, clearing: false, told: true })
+        PlanStep::PublishSinkSecrets => {
+            // Too little room is a finding of these sinks: hooks and webhook secrets do not wait for it.
+            outcome.without_room = sink_secrets::publish(context, &snapshot.object, &snapshot.prepared_sinks).await?;
+            Ok(())
         }
         PlanStep::WithdrawSecret => {
-            user_secret::withdraw(context, &uid).await?;
+            shard_store::withdraw(context, &uid).await?;
             Ok(())
         }
         PlanStep::Announce(target) => {

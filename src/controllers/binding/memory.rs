@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::attempts::Attempts;
 use super::obstacle::Obstacle;
-use super::sink_secrets::Published;
+use super::sink_secrets::SinksRead;
 use crate::protocol::evidence::BindingEvidence;
 
 #[derive(Clone, Debug, Default)]
@@ -19,8 +19,10 @@ pub struct BindingMemory {
     pub evidence: Option<BindingEvidence>,
     /// Time at which delivery evidence was last written to the status.
     pub evidence_at: Option<Timestamp>,
-    /// What was published last for the sinks; `None` before that.
-    pub sink_secrets: Option<Published>,
+    /// What was read last for the sinks; `None` if it must be read again.
+    pub sinks_read: Option<SinksRead>,
+    /// How often a Secret or `ConfigMap` that the spec names has changed.
+    pub changed_references: u64,
 }
 
 /// Record of the last probe of a binding's repository.
@@ -78,7 +80,7 @@ impl Memories {
         let mut known = self.0.lock();
         let memory = known.entry(uid.to_owned()).or_default();
         memory.attempts = new.attempts;
-        memory.sink_secrets = new.sink_secrets;
+        memory.sinks_read = new.sinks_read;
         memory.probe = new.probe.or(memory.probe.take());
         if written {
             memory.evidence_at = new.evidence_at;
@@ -105,11 +107,11 @@ impl Memories {
         self.0.lock().entry(uid.to_owned()).or_default().probe.get_or_insert_default().next = None;
     }
 
-    /// Makes the next reconciliation of a binding publish again what its sinks need.
-    pub fn publish_next(&self, uid: &str) {
-        if let Some(memory) = self.0.lock().get_mut(uid) {
-            memory.sink_secrets = None;
-        }
+    /// Makes the next reconciliation of a binding read what its sinks need, also if one is reading it now.
+    pub fn references_changed(&self, uid: &str) {
+        let mut known = self.0.lock();
+        let count = &mut known.entry(uid.to_owned()).or_default().changed_references;
+        *count = count.wrapping_add(1);
     }
 
     /// Replaces the evidence of the present bindings, and returns the UIDs of those whose evidence changed. Bindings without new
@@ -147,7 +149,7 @@ impl Memories {
         for memory in self.0.lock().values_mut() {
             memory.probe = None;
             memory.evidence_at = None;
-            memory.sink_secrets = None;
+            memory.sinks_read = None;
         }
     }
 

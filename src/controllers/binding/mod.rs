@@ -14,12 +14,14 @@ pub mod orphaned_hooks;
 pub mod outcome;
 pub mod ownership;
 pub mod plan;
+pub mod prepared;
 pub mod probe;
 pub mod recent;
 pub mod report;
 pub mod requested;
 pub mod schedule;
 pub mod secret_version;
+pub mod shard_store;
 pub mod sink_secrets;
 pub mod snapshot;
 #[cfg(test)]
@@ -62,6 +64,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
                 return Ok(Action::await_change());
             }
         }
+        shard_store::read_once(&context, &object.uid().unwrap_or_default()).await?;
         let facts = Facts::gather(&context.view, object).await;
         let plan = plan::plan(&facts);
         let outcome = apply::apply(&context, &facts, &plan).await?;

@@ -7,9 +7,9 @@ use super::cleanup::FORMER_TARGETS;
 use super::hooks::{ExistingHook, HookFinding};
 use super::obstacle::UNTOLD;
 use super::plan::Plan;
-use super::sink_secrets::Published;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{HookTarget, WebhookStatus};
+use crate::protocol::sink_target::NotServed;
 use crate::providers::ProviderError;
 
 pub struct Outcome {
@@ -36,8 +36,8 @@ pub struct Outcome {
     pub unrecorded: Vec<HookTarget>,
     pub failure: Option<Failure>,
     pub changed_hooks: bool,
-    /// What was published for the sinks.
-    pub sink_secrets: Option<Published>,
+    /// Sinks whose keys or authorities had no room in the shared Secrets.
+    pub without_room: Vec<(String, NotServed)>,
 }
 
 impl Outcome {
@@ -57,7 +57,7 @@ impl Outcome {
             unrecorded: Vec::new(),
             failure: None,
             changed_hooks: false,
-            sink_secrets: None,
+            without_room: Vec::new(),
         }
     }
 

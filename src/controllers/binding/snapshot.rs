@@ -9,6 +9,7 @@ use url::Url;
 use super::conflicts::{self, Claim};
 use super::memory::{BindingMemory, ProbeInputs};
 use super::ownership::{HookIdentity, host_of, normal_form};
+use super::prepared::PreparedEntry;
 use super::sink_secrets::{self, PreparedSinks};
 use super::user_secret::{self, UserSecret};
 use crate::api::v1alpha1::binding::HookTarget;
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub requests: Requests,
     /// What the sinks name in Secrets and `ConfigMap`s.
     pub prepared_sinks: PreparedSinks,
+    /// What the receivers have of this binding.
+    pub prepared_entry: PreparedEntry,
     /// Sinks that receive nothing, with the reason, by their spec and by what it names.
     pub unserved_sinks: Vec<(String, NotServed)>,
     pub terminating: bool,
@@ -72,7 +75,10 @@ impl Snapshot {
         let grant = GrantDecision::of(view, &object, known.as_deref(), &seal);
         let governing = known.as_deref().filter(|_| is_governed(&object, &grant, &seal));
         let public_url = public_url(view, governing);
-        let prepared_sinks = sink_secrets::read(view, &object).await;
+        // Before anything is read: what changes meanwhile is read again by the next reconciliation.
+        let memory = view.memory.get(&object.uid().unwrap_or_default());
+        let prepared_entry = view.prepared.of(&object.uid().unwrap_or_default());
+        let prepared_sinks = sink_secrets::read(view, &object, &memory, &prepared_entry).await;
         Self {
             now: view.clock.now(),
             fingerprint: view.keys.fingerprint.clone(),
@@ -83,11 +89,12 @@ impl Snapshot {
             grant,
             seal,
             user_secret: user_secret::read(view, &object).await,
-            memory: view.memory.get(&object.uid().unwrap_or_default()),
+            memory,
             claims: conflicts::claims(view, &object),
             requests: requests(&object, governing),
             unserved_sinks: unserved_sinks(view, &object, &prepared_sinks),
             prepared_sinks,
+            prepared_entry,
             terminating: view.is_terminating(&namespace),
             observe_only: observe_only(view, &object, governing),
             suspended: object.spec.suspend || governing.is_some_and(|connection| connection.spec.suspend),

@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PostParams;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use secrecy::SecretString;
 
+use super::shard_store;
 use crate::api::v1alpha1::binding::WebhookSecretReference;
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::sessions::ConditionFailure;
@@ -20,17 +18,8 @@ use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::text::wording;
 
-/// Attempts at a change that conflicts with another writer of the Secret.
-const TRIES: u32 = 5;
-
 /// How many earlier secrets of a binding are kept beside the current one.
 const EARLIER_SECRETS: usize = 3;
-
-/// Maximum size of all entries of one shard, in bytes: the API server refuses Secrets of more than 1 MiB.
-const SHARD_BYTES: usize = 1000 * 1024;
-
-/// Maximum size of one namespace's entries in a shard, in bytes, so that one namespace cannot use up the space of all.
-const NAMESPACE_BYTES: usize = 128 * 1024;
 
 /// A user's own webhook secret with its version.
 #[derive(Clone, Debug)]
@@ -130,13 +119,7 @@ pub async fn publish(
         secrets.extend(webhook_secrets::UserSecret::new(secret.version.clone(), &secret.value));
         Some(UserSecrets { secrets, ..known })
     };
-    // Only a changed entry needs room: with thousands of bindings the list of the namespace is slow.
-    let room = |data: &BTreeMap<String, ByteString>, entry: &ByteString| {
-        let of_namespace = context.view.bindings.state_filter(|binding| binding.namespace().as_deref() == Some(namespace));
-        let uids = of_namespace.iter().filter_map(|binding| binding.uid()).collect();
-        has_room(data, uid, entry.0.len(), &uids)
-    };
-    Ok(if change(context, uid, edit, room).await? {
+    Ok(if shard_store::change(context, namespace, uid, edit, |room, size, _| room.has(size)).await? {
         Ok(())
     } else {
         let message = format!(
@@ -145,64 +128,6 @@ pub async fn publish(
         );
         Err(ProviderError::new(ErrorKind::LimitReached, "prepare the webhook secret for the receivers", message))
     })
-}
-
-/// Whether an entry fits into a shard: within the limit of its namespace and within the limit of the shard.
-pub(super) fn has_room(data: &BTreeMap<String, ByteString>, uid: &str, size: usize, same_namespace: &BTreeSet<String>) -> bool {
-    let others = || data.iter().filter(|(known, _)| *known != uid);
-    let of = |entry: (&String, &ByteString)| entry.0.len() + entry.1.0.len();
-    let all: usize = others().map(of).sum();
-    let theirs: usize = others().filter(|(known, _)| same_namespace.contains(*known)).map(of).sum();
-    all + size <= SHARD_BYTES && theirs + size <= NAMESPACE_BYTES
-}
-
-pub async fn withdraw(context: &Context, uid: &str) -> kube::Result<()> {
-    change(context, uid, |_| None, |_, _| true).await.map(|_| ())
-}
-
-/// Changes a binding's entry. Returns `false`, without a change, if there is no room for the entry.
-pub(super) async fn change(
-    context: &Context,
-    uid: &str,
-    edit: impl Fn(UserSecrets) -> Option<UserSecrets>,
-    room: impl Fn(&BTreeMap<String, ByteString>, &ByteString) -> bool,
-) -> kube::Result<bool> {
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.view.settings.namespace);
-    let name = webhook_secrets::secret_name(webhook_secrets::shard(uid));
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let present = api.get_opt(&name).await?;
-        let exists = present.is_some();
-        let mut secret = present.unwrap_or_else(|| empty(&name));
-        let data = secret.data.get_or_insert_default();
-        let known = data.get(uid).and_then(|entry| UserSecrets::from_json(&entry.0).ok()).unwrap_or_default();
-        let wanted = edit(known).and_then(|secrets| secrets.to_json().ok()).map(ByteString);
-        if wanted.as_ref() == data.get(uid) {
-            return Ok(true);
-        }
-        if wanted.as_ref().is_some_and(|entry| !room(data, entry)) {
-            return Ok(false);
-        }
-        match wanted {
-            Some(entry) => data.insert(uid.to_owned(), entry),
-            None => data.remove(uid),
-        };
-        let result = if exists {
-            api.replace(&name, &PostParams::default(), &secret).await
-        } else {
-            api.create(&PostParams::default(), &secret).await
-        };
-        match result {
-            Err(kube::Error::Api(status)) if tries < TRIES && (status.is_conflict() || status.is_already_exists()) => {}
-            result => return result.map(|_| true),
-        }
-    }
-}
-
-fn empty(name: &str) -> Secret {
-    let labels = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "forgebind".to_owned())]);
-    Secret { metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() }, ..Secret::default() }
 }
 
 #[cfg(test)]
@@ -215,18 +140,6 @@ mod tests {
     use crate::protocol::keys::InstallKey;
 
     const NAMED: &str = "Secret team/hook, which webhook.secretRef names";
-
-    #[test]
-    fn the_entries_of_one_namespace_leave_room_for_those_of_others() {
-        let entry = |size: usize| ByteString(vec![0; size]);
-        let theirs: BTreeSet<String> = (0..4).map(|number| format!("uid-{number}")).collect();
-        let mut data: BTreeMap<String, ByteString> = theirs.iter().map(|uid| (uid.clone(), entry(NAMESPACE_BYTES / 4 - 100))).collect();
-        assert!(!has_room(&data, "uid-new", 1000, &theirs), "their share is used up");
-        assert!(has_room(&data, "uid-new", 1000, &BTreeSet::new()), "another namespace has its own");
-        assert!(has_room(&data, "uid-0", NAMESPACE_BYTES / 4 - 100, &theirs), "an entry takes the room of the one before");
-        data.extend((0..10).map(|number| (format!("other-{number}"), entry(SHARD_BYTES / 12))));
-        assert!(!has_room(&data, "uid-new", SHARD_BYTES / 12, &BTreeSet::new()), "the Secret would be too large");
-    }
 
     fn read(key: Option<&str>, data: &[(&str, &str)]) -> Result<UserSecret, String> {
         let reference = WebhookSecretReference { name: "hook".to_owned(), key: key.map(str::to_owned) };

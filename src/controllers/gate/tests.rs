@@ -29,6 +29,7 @@ use crate::controllers::binding::obstacle::UNTOLD;
 use crate::controllers::binding::outcome::Outcome;
 use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
 use crate::controllers::binding::plan::{self, FinalizerStep, PlanStep};
+use crate::controllers::binding::prepared::PreparedEntries;
 use crate::controllers::binding::report::report;
 use crate::controllers::connection::snapshot::Snapshot;
 use crate::controllers::connection::{self as connections, usage};
@@ -335,6 +336,7 @@ impl Situation {
             bindings: store(self.others.iter().chain([&self.binding]).map(|binding| serde_json::from_value(binding.clone()).unwrap())),
             namespaces: store([]),
             memory: Memories::default(),
+            prepared: PreparedEntries::default(),
             public_endpoints: PublicEndpoints::default(),
             key_failure: install::KeyFailure::default(),
             shows_connections: false,
@@ -402,7 +404,7 @@ impl Situation {
             PlanStep::Clear { .. } => "clear".to_owned(),
             PlanStep::Record { why, .. } if why == UNTOLD => "record untold".to_owned(),
             PlanStep::Record { .. } => "record".to_owned(),
-            PlanStep::PublishSecret(..) | PlanStep::PublishSinkSecrets(_) | PlanStep::WithdrawSecret => "secret".to_owned(),
+            PlanStep::PublishSecret(..) | PlanStep::PublishSinkSecrets | PlanStep::WithdrawSecret => "secret".to_owned(),
         });
         let actions = actions.filter(|action| action != "secret").collect::<Vec<_>>().join(", ");
         let told = serde_json::to_string(&report.status).unwrap() + &format!("{:?}", report.events);

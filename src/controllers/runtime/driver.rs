@@ -56,12 +56,14 @@ pub async fn run(
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("became the leader; reconciling");
         context.view.memory.forget_probes();
+        context.view.prepared.begin();
         context.metrics.leading.set(1);
         let term = stop.child_token();
         tokio::select! {
             () = lead(&context, &mut requests, &*evidence, &term) => {}
             () = lost(&mut leading) => warn!("no longer the leader; reconciliations in progress are cancelled"),
         }
+        context.view.prepared.end();
         context.metrics.leading.set(0);
     }
 }

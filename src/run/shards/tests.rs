@@ -56,7 +56,7 @@ async fn a_failing_watch_of_prepared_secrets_is_logged_once_and_counted_and_so_i
     let service = health.layer(service_fn(move |request| answer(request, Arc::clone(&asked))));
     let secrets = Api::namespaced(Client::new(service, "system"), "system");
     let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
-    let hears: Hears = Arc::new(move |shard, entries| {
+    let hears: Hears = Arc::new(move |shard, _, entries| {
         let _ = told.send((shard, entries.len()));
     });
     tokio::select! {

@@ -203,3 +203,58 @@ async fn the_whole_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> 
         .await?;
     Ok(())
 }
+
+/// How many keys of sinks the operator read since a position in the audit log.
+fn keys_read(env: &TestEnv, operator: &Operator, start: usize) -> Result<usize> {
+    let is_key = |event: &&AuditEvent| {
+        let Some(object) = &event.object_ref else { return false };
+        event.verb == "get" && object.namespace == env.namespace && object.resource == "secrets" && object.name.starts_with("key-")
+    };
+    Ok(requests_since(env, operator, start)?.iter().filter(is_key).count())
+}
+
+#[tokio::test]
+async fn keys_of_sinks_are_read_when_they_change_and_not_at_each_reconciliation() -> Result<()> {
+    const SINKS: usize = 8;
+    const RECONCILIATIONS: usize = 10;
+    let env = TestEnv::new("keys-read").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    let value = |number: usize| format!("a plain text of 24 bytes or more {number}");
+    let mut spec = env.binding_spec();
+    let sink = spec["sinks"][0].clone();
+    for number in 0..SINKS {
+        env.cluster().apply_secret(&env.namespace, &format!("key-{number}"), &[("secret", &value(number))]).await?;
+        spec["sinks"][number] = sink.clone();
+        spec["sinks"][number]["name"] = json!(format!("ci-{number}"));
+        spec["sinks"][number]["service"]["secretRef"] = json!({"name": format!("key-{number}")});
+    }
+    let start = position(&env)?;
+    env.create_binding("shop", spec).await?;
+    env.binding_ready("shop").await?;
+    env.binding_says("shop", "Delivering", "True/Succeeded").await?;
+    eprintln!("figure: keys read for a new binding with {SINKS} sinks: {}", keys_read(&env, &operator, start)?);
+
+    let start = position(&env)?;
+    for number in 0..RECONCILIATIONS {
+        let asked = format!("again-{number}");
+        let annotations = json!({"metadata": {"annotations": {"forgebind.dev/reconcile-requested-at": asked}}});
+        env.patch_binding("shop", annotations).await?;
+        env.binding_until("shop", "the request to be handled", SOON, |binding: &RepoBinding| {
+            let handled = binding.status.as_ref().and_then(|status| status.last_handled.as_ref()?.reconcile.clone());
+            handled.as_deref() == Some(asked.as_str())
+        })
+        .await?;
+    }
+    // The status is written after everything was read, so the audit log has it.
+    let read = keys_read(&env, &operator, start)?;
+    eprintln!("figure: keys read in {RECONCILIATIONS} reconciliations with {SINKS} sinks: {read}");
+    assert_eq!(read, 0);
+
+    env.cluster().apply_secret(&env.namespace, "key-3", &[("secret", &value(100))]).await?;
+    wait_until("the changed key to be read", SOON, async || {
+        let read = keys_read(&env, &operator, start)?;
+        Ok(if read >= SINKS { Seen::Done(()) } else { Seen::NotYet(read.to_string()) })
+    })
+    .await
+}

@@ -1,6 +1,8 @@
 //! Somebody deletes or replaces objects in the operator's own namespace while it runs: the operator notices at once, reports it,
 //! and repairs what it can repair without harm.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -10,6 +12,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
+use testkit::fault_proxy::FaultProxy;
 use testkit::operator::{Operator, Options, metric};
 use testkit::test_env::{SOON, TestEnv, binding_message};
 use testkit::wait::{Seen, stays, wait_until};
@@ -205,6 +208,38 @@ async fn deleted_copies_of_users_secrets_are_prepared_again() -> Result<()> {
         env.sink.wait_for(seen + 1, SOON).await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_what_is_prepared_for_others_disturbs_no_binding_whose_key_never_was() -> Result<()> {
+    let env = TestEnv::new("never-prepared").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    let mut connection = env.connection_spec_at(&proxy.url());
+    connection["interval"] = json!("1h");
+    env.create_connection(connection).await?;
+    let mut spec = env.binding_spec();
+    spec["interval"] = json!("1h");
+    spec["sinks"][0]["service"]["secretRef"] = json!({"name": "missing"});
+    env.create_binding("shop", spec).await?;
+    env.binding_says("shop", "WebhookInSync", "True/Succeeded").await?;
+    let uid = env.binding_says("shop", "Delivering", "False/SecretNotFound").await?.uid().context("a UID")?;
+    let name = forgebind::protocol::webhook_secrets::secret_name(forgebind::protocol::webhook_secrets::shard(&uid));
+    // A change that is certainly noticed: the binding has been reconciled for all that happened before.
+    env.patch_binding("shop", json!({"metadata": {"annotations": {"forgebind.dev/reconcile-requested-at": "settled"}}})).await?;
+    env.binding_until("shop", "the request to be handled", SOON, |binding| {
+        binding.status.as_ref().and_then(|status| status.last_handled.as_ref()?.reconcile.as_deref()) == Some("settled")
+    })
+    .await?;
+    proxy.forget();
+    for entry in ["one", "two", "three"] {
+        env.cluster().apply_secret(operator.options().namespace(), &name, &[(entry, "{\"secrets\":[]}")]).await?;
+    }
+    stays("the binding undisturbed", Duration::from_secs(8), async || {
+        ensure!(proxy.exchanges().is_empty(), "{} calls", proxy.exchanges().len());
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::RepoBinding;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
+use forgebind::protocol::webhook_secrets;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::PostParams;
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use testkit::components::{output_of, repository_root};
@@ -19,6 +20,7 @@ use testkit::scratch::Scratch;
 use testkit::sink::Delivery;
 use testkit::test_env::{SOON, TestEnv, binding_condition, binding_message};
 use testkit::tls_proxy::TlsProxy;
+use testkit::wait::{Seen, wait_until};
 
 /// Published with Standard Webhooks: a secret, an id, a time, a body and their signature.
 const VECTOR: (&str, &str, i64, &str, &str) = (
@@ -223,4 +225,29 @@ async fn an_endpoint_of_a_private_authority_gets_events_once_ca_ref_names_the_au
     assert_eq!(event.header("webhook-signature"), "", "without secretRef nothing is signed");
     env.binding_says("shop", "Delivering", "True/Succeeded").await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_the_spec_dropped_while_nobody_led_is_withdrawn_by_the_next_leader() -> Result<()> {
+    let env = TestEnv::new("left-key").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.cluster().apply_secret(&env.namespace, "signing", &[("secret", "a plain text of 24 bytes or more")]).await?;
+    let mut spec = env.binding_spec();
+    spec["sinks"][0]["service"]["secretRef"] = json!({"name": "signing"});
+    env.create_binding("shop", spec).await?;
+    env.binding_says("shop", "Delivering", "True/Succeeded").await?;
+    let uid = env.binding_ready("shop").await?.uid().context("a UID")?;
+    let name = webhook_secrets::secret_name(webhook_secrets::shard(&uid));
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
+    let holds = async || Ok::<_, anyhow::Error>(secrets.get(&name).await?.data.is_some_and(|data| data.contains_key(&uid)));
+    assert!(holds().await?);
+
+    assert!(operator.terminate(SOON).await?.success());
+    env.patch_binding("shop", json!({"spec": {"sinks": env.binding_spec()["sinks"]}})).await?;
+    operator.restart().await?;
+    wait_until("the key to be withdrawn", SOON, async || {
+        Ok(if holds().await? { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
+    })
+    .await
 }

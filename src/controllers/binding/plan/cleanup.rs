@@ -111,7 +111,7 @@ pub(super) fn delete(plan: &mut Plan, facts: &Facts) {
     let may_have_brought = object.webhook_status().is_some()
         || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some())
         || object.sinks_need_secrets();
-    if may_have_brought && ends {
+    if ends && facts.snapshot.prepared_entry.exists_or(may_have_brought) {
         plan.steps.push(PlanStep::WithdrawSecret);
     }
     plan.finalizer_step = if ends { FinalizerStep::RemoveAndForget } else { FinalizerStep::Keep };

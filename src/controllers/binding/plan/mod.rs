@@ -9,6 +9,7 @@ mod webhook;
 use std::time::Duration;
 
 use self::model::SLOW_PROBE;
+use super::cleanup::wants_none;
 use super::facts::Facts;
 use super::schedule::{rotation_due_at, stretched};
 use super::snapshot::Connection;
@@ -22,6 +23,8 @@ pub use self::model::{FinalizerStep, Finding, Plan, PlanStep};
 pub use self::repository::is_refusal;
 pub use self::webhook::{AMBIGUOUS_CREATE, left_behind};
 
+/// Pause before an object is read again that the API server did not return.
+const READ_AGAIN: Duration = Duration::from_secs(30);
 /// Pause before another probe after an action that may have been done twice.
 const SECOND_PROBE: Duration = Duration::from_secs(60);
 
@@ -31,10 +34,13 @@ pub fn plan(facts: &Facts) -> Plan {
         cleanup::delete(&mut plan, facts);
         return plan;
     }
-    // Before everything that may fail: until then the receivers hold the events of these sinks. Without a grant nothing is sent.
-    if facts.snapshot.grant.is_granted() {
-        let published = facts.snapshot.memory.sink_secrets;
-        plan.steps.extend(facts.snapshot.prepared_sinks.to_publish(published, facts.probe.is_some()).map(PlanStep::PublishSinkSecrets));
+    // Before everything that may fail: until then the receivers hold the events of these sinks. Where no hook may exist nothing is sent.
+    let sends = facts.snapshot.grant.is_granted() && !wants_none(&facts.snapshot, facts.probe.as_ref());
+    if sends && facts.snapshot.prepared_sinks.is_to_publish(&facts.snapshot.prepared_entry) {
+        plan.steps.push(PlanStep::PublishSinkSecrets);
+    }
+    if facts.snapshot.prepared_sinks.unknown {
+        plan.wake_at(Some(after(facts.snapshot.now, READ_AGAIN)));
     }
     if let Some(found) = &facts.probe {
         repository::repository(&mut plan, &facts.snapshot, found);
@@ -45,13 +51,16 @@ pub fn plan(facts: &Facts) -> Plan {
     cleanup::clear(&mut plan, facts);
     // Hooks in order may exist without a finalizer, for example after an uninstallation that removed the finalizers.
     let has_hooks = !facts.snapshot.observe_only && plan.existing.as_ref().is_some_and(|existing| !existing.is_empty());
-    plan.finalizer_step = match finalizer::is_present(&*facts.snapshot.object) {
+    let is_held = finalizer::is_present(&*facts.snapshot.object);
+    let is_rid = cleanup::is_rid_of_everything(facts);
+    plan.finalizer_step = match is_held {
         false if has_hooks || !plan.steps.is_empty() => FinalizerStep::Add,
-        true if cleanup::is_rid_of_everything(facts) => FinalizerStep::Remove,
+        true if is_rid => FinalizerStep::Remove,
         _ => FinalizerStep::Keep,
     };
     // Without a finalizer nobody would withdraw it later.
-    if plan.finalizer_step == FinalizerStep::Remove && facts.snapshot.object.sinks_need_secrets() {
+    let object = &facts.snapshot.object;
+    if is_rid && facts.snapshot.prepared_entry.exists_or(is_held && object.sinks_need_secrets()) {
         plan.steps.push(PlanStep::WithdrawSecret);
     }
     next_probe(&mut plan, facts);

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use crate::api::v1alpha1::Reason;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction};
 use crate::controllers::binding::hooks::{ExistingHook, HookAction, PendingCreate, Recreated, Repair};
-use crate::controllers::binding::sink_secrets::Published;
 use crate::controllers::binding::user_secret::UserSecret;
 use crate::controllers::gate::{GrantedRepository, OwnedHooks};
 use crate::k8s::conditions::ConditionStatus;
@@ -23,7 +22,7 @@ pub enum PlanStep {
     /// Publish a user's own secret to the receivers, beside the secret versions that are still accepted.
     PublishSecret(UserSecret, BTreeSet<String>),
     /// Publish what the sinks need to the receivers.
-    PublishSinkSecrets(Published),
+    PublishSinkSecrets,
     /// Record under our seal where a first hook is about to be created, so that it can be removed whatever happens next.
     Announce(HookTarget),
     /// Change a hook of the repository that the spec names.
@@ -138,7 +137,7 @@ impl Plan {
             }
             PlanStep::Clear { hooks, action, .. } => Some(described(action, hooks.path(), &[])),
             PlanStep::PublishSecret(..)
-            | PlanStep::PublishSinkSecrets(_)
+            | PlanStep::PublishSinkSecrets
             | PlanStep::Announce(_)
             | PlanStep::Record { .. }
             | PlanStep::WithdrawSecret => None,

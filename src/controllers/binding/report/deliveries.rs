@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::v1alpha1::binding::{RepoBindingStatus, SinkStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason};
+use crate::controllers::binding::outcome::Outcome;
 use crate::controllers::binding::snapshot::Snapshot;
 use crate::k8s::conditions::{self, ConditionStatus, Conditions};
 use crate::protocol::sink_target::{NotServed, NotServedKind};
@@ -24,10 +25,12 @@ pub(super) struct Evidence<'a> {
     pub(super) was_refused: bool,
     pub(super) due: bool,
     pub(super) now: Timestamp,
+    /// Sinks whose keys or authorities had no room in the shared Secrets.
+    without_room: &'a [(String, NotServed)],
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn of(snapshot: &'a Snapshot, before: &RepoBindingStatus) -> Self {
+    pub(super) fn of(snapshot: &'a Snapshot, before: &RepoBindingStatus, outcome: &'a Outcome) -> Self {
         let seen = snapshot.memory.evidence.as_ref();
         let written = snapshot.memory.evidence_at;
         let due = written.is_none_or(|at| snapshot.now.duration_since(at) >= EVIDENCE_INTERVAL);
@@ -35,7 +38,7 @@ impl<'a> Evidence<'a> {
         let was_refused = receiving.is_some_and(|receiving| receiving.status == "False");
         let receiving_since = receiving.filter(|receiving| receiving.status == "True").map(|receiving| receiving.last_transition_time.0);
         let accepted_until = seen.and_then(|seen| seen.accepted_until).max(before.accepted_until.as_ref().map(|time| time.0));
-        Self { seen, accepted_until, receiving_since, was_refused, due, now: snapshot.now }
+        Self { seen, accepted_until, receiving_since, was_refused, due, now: snapshot.now, without_room: &outcome.without_room }
     }
 
     pub(super) fn conditions(&self, conditions: &mut Conditions<'_>, snapshot: &Snapshot, webhook: Option<&WebhookStatus>) {
@@ -109,10 +112,10 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// The sinks that are not served: by their spec, and by their Services as the receivers see them. What is only missing is told
+    /// The sinks that are not served: by their spec and what it names, for want of room, and by their Services as the receivers see them. What is only missing is told
     /// as a failure of the sink.
     fn unserved<'s>(&'s self, snapshot: &'s Snapshot) -> Vec<(&'s str, &'s NotServed)> {
-        let by_spec = snapshot.unserved_sinks.iter().map(|(name, refusal)| (name.as_str(), refusal));
+        let by_spec = snapshot.unserved_sinks.iter().chain(self.without_room).map(|(name, refusal)| (name.as_str(), refusal));
         let by_service = snapshot.object.spec.sinks.iter().filter_map(|sink| {
             let seen = self.seen?.sinks.get(&sink.name)?.not_served.as_ref()?;
             // The spec may name another sink since.

@@ -13,9 +13,12 @@ use crate::controllers::binding::outcome::Outcome;
 use crate::controllers::binding::plan::{Finding, Plan, is_refusal};
 use crate::controllers::binding::schedule::probe_due;
 use crate::controllers::binding::snapshot::Connection;
-use crate::controllers::binding::time::until;
+use crate::controllers::binding::time::{after, until};
 use crate::k8s::conditions::ConditionStatus;
 use crate::providers::ProviderError;
+
+/// Pause before what sinks need is published again that had no room.
+const ROOM_RETRY: Duration = Duration::from_secs(300);
 
 /// When an object is reconciled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +53,10 @@ pub(super) fn requeue(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Requeue 
         let not_before = outcome.failure.as_ref().and_then(|failure| failure.error.retry_at);
         return Requeue::Backoff(not_before.map(|at| until(now, at)).unwrap_or_default());
     }
+    let room = (!outcome.without_room.is_empty()).then(|| after(now, ROOM_RETRY));
+    let wake = [plan.wake, room].into_iter().flatten().min();
     // Adds one second so that the moment has certainly passed at the wake-up.
-    plan.wake.map_or(Requeue::OnChange, |at| Requeue::After(until(now, at) + Duration::from_secs(1)))
+    wake.map_or(Requeue::OnChange, |at| Requeue::After(until(now, at) + Duration::from_secs(1)))
 }
 
 /// What else is reconciled, also because of an object that is gone.
@@ -73,7 +78,8 @@ pub(super) fn memory(facts: &Facts, plan: &Plan, outcome: &Outcome, evidence_wri
         attempts: attempts(facts, plan, outcome),
         evidence: before.evidence.clone(),
         evidence_at: if evidence_written { Some(facts.snapshot.now) } else { before.evidence_at },
-        sink_secrets: outcome.sink_secrets.or(before.sink_secrets),
+        sinks_read: facts.snapshot.prepared_sinks.remembered.clone(),
+        changed_references: before.changed_references,
     }
 }
 

@@ -53,7 +53,7 @@ fn is_seen(facts: &Facts, plan: &Plan) -> bool {
 pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
     let before = facts.snapshot.object.status.clone().unwrap_or_default();
     let webhook = webhook_status::webhook(&facts.snapshot, plan, outcome, &before);
-    let evidence = Evidence::of(&facts.snapshot, &before);
+    let evidence = Evidence::of(&facts.snapshot, &before, outcome);
     let mut conditions = Conditions::new(&before.conditions, facts.snapshot.object.metadata.generation, facts.snapshot.now);
     connection(&mut conditions, facts);
     repository(&mut conditions, plan);

@@ -7,6 +7,7 @@ use crate::controllers::binding::cleanup::{CleanupTarget, cleanup_targets};
 use crate::controllers::binding::obstacle::Obstacle;
 use crate::controllers::binding::outcome::Failure;
 use crate::controllers::binding::report::Requeue;
+use crate::protocol::sink_target::NotServed;
 
 fn failed(kind: ErrorKind, facts: &Facts) -> Outcome {
     let retry_at = Some(now() + SignedDuration::from_secs(40));
@@ -58,4 +59,18 @@ fn a_connection_is_inspected_when_its_credential_fails_here_or_at_a_former_targe
         let said = say(&Facts { snapshot, probe: None, targets: vec![target] });
         assert_eq!(said.notify.inspections.contains(&connection), connection_failed);
     }
+}
+
+#[test]
+fn a_sink_whose_key_has_no_room_is_told_and_tried_again_and_stops_nothing_else() {
+    let facts = facts(ready_binding(), outage());
+    let plan = plan::plan(&facts);
+    let without_room = vec![("ci".to_owned(), NotServed::invalid("no room for more of namespace team"))];
+    let said = report(&facts, &plan, &Outcome { without_room, ..Outcome::nothing(Arc::clone(&facts.snapshot.object)) });
+    assert_eq!(reads(&said.status, ConditionType::Delivering), "False/SinkInvalid");
+    let delivering = find(&said.status.conditions, ConditionType::Delivering).unwrap();
+    assert!(delivering.message.contains("sink ci: no room for more of namespace team"), "{}", delivering.message);
+    assert_eq!(reads(&said.status, ConditionType::WebhookInSync), "True/Succeeded");
+    assert_eq!(said.requeue, Requeue::After(Duration::from_secs(301)));
+    assert_eq!(say(&facts).requeue, Requeue::OnChange);
 }

@@ -14,6 +14,7 @@ use super::memory::{BindingMemory, ProbeRecord};
 use super::outcome::Outcome;
 use super::ownership::tests::{identity, keys, settings};
 use super::plan;
+use super::prepared::PreparedEntry;
 use super::report::{Report, report};
 use super::sink_secrets::PreparedSinks;
 use super::snapshot::{Connection, Requests, Snapshot};
@@ -90,6 +91,7 @@ fn facts(object: Value, connection: Connection) -> Facts {
         claims: Vec::new(),
         requests: Requests::default(),
         prepared_sinks: PreparedSinks::default(),
+        prepared_entry: PreparedEntry::default(),
         unserved_sinks: Vec::new(),
         terminating: false,
         observe_only: false,

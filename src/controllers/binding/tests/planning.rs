@@ -7,9 +7,10 @@ use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::binding::cleanup::{CleanupTarget, cleanup_targets};
 use crate::controllers::binding::obstacle::Obstacle;
 use crate::controllers::binding::plan::{FinalizerStep, PlanStep};
+use crate::controllers::binding::prepared::{Held, PreparedEntry};
 use crate::controllers::binding::schedule::{delivers_elsewhere, is_settled};
 use crate::protocol::evidence::BindingEvidence;
-use crate::protocol::webhook_secrets::SinkSecrets;
+use crate::protocol::webhook_secrets::{SinkSecrets, UserSecrets};
 
 #[test]
 fn evidence_moves_a_check_for_drift_and_no_end_of_an_overlap() {
@@ -72,19 +73,68 @@ fn what_was_not_tried_yet_is_not_given_up_however_long_ago_the_deletion_was() {
     }
 }
 
+/// The entry of a binding whose sink `ci` has nothing but its name.
+fn prepared_entry() -> PreparedEntry {
+    let sinks = BTreeMap::from([("ci".to_owned(), SinkSecrets::default())]);
+    PreparedEntry::Read(Some(Held::of(&UserSecrets { sinks, ..UserSecrets::default() })))
+}
+
+/// A binding whose sink needs something, which was read.
+fn needing(object: Value, connection: Connection) -> Facts {
+    let mut facts = facts(object, connection);
+    facts.snapshot.prepared_sinks.sinks.insert("ci".to_owned(), SinkSecrets::default());
+    facts.snapshot.prepared_entry = PreparedEntry::Read(None);
+    facts
+}
+
 #[test]
 fn what_sinks_need_is_published_first_and_only_with_a_grant() {
-    let with = |connection: Connection| {
-        let mut facts = facts(ready_binding(), connection);
-        facts.snapshot.prepared_sinks.sinks.insert("ci".to_owned(), SinkSecrets::default());
-        facts
-    };
-    let mut granted = with(outage());
-    let [PlanStep::PublishSinkSecrets(published)] = plan::plan(&granted).steps[..] else { panic!("it is published") };
-    granted.snapshot.memory.sink_secrets = Some(published);
+    let mut granted = needing(ready_binding(), outage());
+    assert!(matches!(plan::plan(&granted).steps[..], [PlanStep::PublishSinkSecrets]));
+    granted.snapshot.prepared_entry = prepared_entry();
     assert!(plan::plan(&granted).steps.is_empty(), "it was published before");
-    let refused = plan::plan(&with(Connection::NotPermitted));
-    assert!(!refused.steps.iter().any(|step| matches!(step, PlanStep::PublishSinkSecrets(_))), "{:?}", refused.steps);
+    let refused = plan::plan(&needing(ready_binding(), Connection::NotPermitted));
+    assert!(!refused.steps.iter().any(|step| matches!(step, PlanStep::PublishSinkSecrets)), "{:?}", refused.steps);
+}
+
+#[test]
+fn a_key_that_an_earlier_leader_published_and_no_spec_names_any_more_is_withdrawn() {
+    let mut left = facts(ready_binding(), outage());
+    assert!(plan::plan(&left).steps.is_empty());
+    left.snapshot.prepared_entry = prepared_entry();
+    assert!(matches!(plan::plan(&left).steps[..], [PlanStep::PublishSinkSecrets]));
+    left.snapshot.prepared_entry = PreparedEntry::Read(None);
+    assert!(plan::plan(&left).steps.is_empty(), "nothing is written where nothing is");
+}
+
+#[test]
+fn a_binding_without_a_webhook_publishes_nothing_and_withdraws_what_is_left_once() {
+    let mut object = ready_binding();
+    object["spec"].as_object_mut().unwrap().remove("webhook");
+    object["spec"]["sinks"][0]["service"]["secretRef"] = json!({"name": "signing"});
+    object["status"].as_object_mut().unwrap().remove("webhook");
+    object["metadata"].as_object_mut().unwrap().remove("finalizers");
+    let mut resting = needing(object.clone(), outage());
+    let planned = plan::plan(&resting);
+    assert!(planned.steps.is_empty() && planned.finalizer_step == FinalizerStep::Keep, "{:?}", planned.steps);
+    resting.snapshot.prepared_entry = prepared_entry();
+    let planned = plan::plan(&resting);
+    assert!(matches!(planned.steps[..], [PlanStep::WithdrawSecret]), "{:?}", planned.steps);
+    assert_eq!(planned.finalizer_step, FinalizerStep::Keep, "nothing that needs a finalizer is made");
+    object["metadata"]["finalizers"] = json!([FINALIZER]);
+    let mut held = needing(object, outage());
+    held.snapshot.prepared_entry = prepared_entry();
+    let planned = plan::plan(&held);
+    assert!(matches!(planned.steps[..], [PlanStep::WithdrawSecret]), "{:?}", planned.steps);
+    assert_eq!(planned.finalizer_step, FinalizerStep::Remove);
+}
+
+#[test]
+fn what_the_api_server_did_not_return_is_read_again_soon() {
+    let mut unread = facts(ready_binding(), outage());
+    assert_eq!(plan::plan(&unread).wake, None);
+    unread.snapshot.prepared_sinks.unknown = true;
+    assert_eq!(plan::plan(&unread).wake, Some(now() + SignedDuration::from_secs(30)));
 }
 
 #[test]
