@@ -129,14 +129,52 @@ pub struct Collected {
 
 /// How far the lists of deliveries of each receiver were collected. Whoever keeps the lists keeps these with them: lists that are lost
 /// are collected again by the cursors of a new collection, which are none.
-pub type Cursors = HashMap<String, String>;
+pub type Cursors = HashMap<String, ReceiverCursors>;
 
 /// Collects evidence from every receiver in turn.
 #[async_trait]
 pub trait EvidenceSource: Send + Sync {
-    /// Returns the evidence of each receiver that answers, with the lists of deliveries that changed after the cursors, of at most
-    /// `room` bindings, and moves the cursors. A receiver that does not answer is counted and logged.
-    async fn collect(&self, room: usize, cursors: &mut Cursors) -> Collected;
+    /// Returns the evidence of each receiver that answers, with the lists of deliveries that were asked for, and moves the cursors. A
+    /// receiver that does not answer is counted and logged.
+    async fn collect(&self, ask: Ask, cursors: &mut Cursors) -> Collected;
+}
+
+/// Which changed lists of deliveries a receiver reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Of how many bindings at most.
+    pub room: usize,
+    /// Whether to report ahead of the order. The same is reported again later in its order.
+    pub ahead: bool,
+}
+
+/// Where the reports of one receiver continue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceiverCursors {
+    order: Option<String>,
+    ahead: Option<String>,
+    was_ahead: bool,
+}
+
+impl ReceiverCursors {
+    /// The cursor after which to report.
+    #[must_use]
+    pub fn after(&self, ask: Ask) -> Option<String> {
+        let ahead = self.ahead.as_ref().filter(|_| ask.ahead);
+        ahead.or(self.order.as_ref()).cloned()
+    }
+
+    /// Notes the cursor of a report. Two reports in a row in their order mean that nobody waits any more: the next one ahead begins
+    /// where these ended.
+    pub fn reached(&mut self, ask: Ask, cursor: String) {
+        if ask.ahead {
+            self.ahead = Some(cursor);
+        } else {
+            self.order = Some(cursor);
+            self.ahead = self.ahead.take().filter(|_| self.was_ahead);
+        }
+        self.was_ahead = ask.ahead;
+    }
 }
 
 /// Maximum number of secret versions in the report about one binding: more than the current one and the eight previous ones that
@@ -253,6 +291,25 @@ impl BindingEvidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reports_ahead_go_on_while_many_wait_and_the_order_misses_nothing() {
+        let (order, ahead) = (Ask { room: 10, ahead: false }, Ask { room: 5, ahead: true });
+        let mut cursors = ReceiverCursors::default();
+        assert_eq!((cursors.after(order), cursors.after(ahead)), (None, None));
+        for (ask, from, to) in [
+            (order, None, "7-10"),
+            (ahead, Some("7-10"), "7-15"),
+            (order, Some("7-10"), "7-12"),
+            (ahead, Some("7-15"), "7-20"),
+            (order, Some("7-12"), "7-14"),
+            (order, Some("7-14"), "7-30"),
+            (ahead, Some("7-30"), "7-35"),
+        ] {
+            assert_eq!(cursors.after(ask).as_deref(), from);
+            cursors.reached(ask, to.to_owned());
+        }
+    }
 
     #[test]
     fn the_evidence_of_a_receiver_is_limited_in_number_and_length() {

@@ -36,7 +36,7 @@ use crate::controllers::view::{ClusterObjects, ProviderClients};
 use crate::controllers::{self, Context, Keys, Sessions, Settings, Triggers, View};
 use crate::network::NetworkPolicy;
 use crate::protocol::deliveries::RecentQuery;
-use crate::protocol::evidence::{Collected, Cursors, EvidenceSource};
+use crate::protocol::evidence::{Ask, Collected, Cursors, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
 use crate::receiver::{EvidenceStore, OutboxConfig, OutboxKind, Receiver, ReceiverConfig};
@@ -361,10 +361,10 @@ const IN_PROCESS: &str = "in process";
 
 #[async_trait::async_trait]
 impl EvidenceSource for InProcess {
-    async fn collect(&self, room: usize, cursors: &mut Cursors) -> Collected {
-        let after = cursors.get(IN_PROCESS).cloned();
-        let evidence = self.0.report(&RecentQuery { room, after });
-        cursors.insert(IN_PROCESS.to_owned(), evidence.recent.cursor.clone());
+    async fn collect(&self, ask: Ask, cursors: &mut Cursors) -> Collected {
+        let known = cursors.entry(IN_PROCESS.to_owned()).or_default();
+        let evidence = self.0.report(&RecentQuery { room: ask.room, after: known.after(ask) });
+        known.reached(ask, evidence.recent.cursor.clone());
         Collected { evidence: vec![evidence], silent: 0 }
     }
 }

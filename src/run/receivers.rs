@@ -13,7 +13,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::k8s::watch::{self, WATCH_SECONDS};
-use crate::protocol::evidence::{Collected, Cursors, Evidence, EvidenceSource};
+use crate::protocol::evidence::{Ask, Collected, Cursors, Evidence, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::text::json::{self, JsonError};
 
@@ -81,7 +81,7 @@ impl Remote {
         Self { discovery, token: key.evidence_token(), http: http.ok() }
     }
 
-    /// Asks a receiver for what changed after the cursor of its last report.
+    /// Asks a receiver for what changed after a cursor.
     async fn ask(&self, http: &reqwest::Client, base: Url, room: usize, after: Option<String>) -> Option<(Url, Evidence)> {
         let mut url = base.join("evidence").ok()?;
         url.query_pairs_mut().append_pair("room", &room.to_string()).extend_pairs(after.map(|after| ("after", after)));
@@ -128,17 +128,20 @@ fn addresses(slice: &EndpointSlice, fits: impl Fn(&Endpoint) -> bool) -> Vec<Url
 
 #[async_trait]
 impl EvidenceSource for Remote {
-    async fn collect(&self, room: usize, cursors: &mut Cursors) -> Collected {
+    async fn collect(&self, ask: Ask, cursors: &mut Cursors) -> Collected {
         // An endpoint that is not ready may still have evidence.
         let urls = self.discovery.urls(|_| true);
         let asked = urls.len();
         cursors.retain(|known, _| urls.iter().any(|url| url.as_str() == known));
-        let room = room / asked.max(1);
+        let room = ask.room / asked.max(1);
         let Some(http) = &self.http else { return Collected { evidence: Vec::new(), silent: asked } };
-        let questions: Vec<_> = urls.into_iter().map(|url| (cursors.get(url.as_str()).cloned(), url)).collect();
+        let after = |url: &Url| cursors.get(url.as_str()).and_then(|known| known.after(ask));
+        let questions: Vec<_> = urls.into_iter().map(|url| (after(&url), url)).collect();
         let answers = stream::iter(questions).map(|(after, url)| self.ask(http, url, room, after)).buffered(AT_ONCE);
         let answers: Vec<(Url, Evidence)> = answers.filter_map(future::ready).collect().await;
-        cursors.extend(answers.iter().map(|(url, evidence)| (url.to_string(), evidence.recent.cursor.clone())));
+        for (url, evidence) in &answers {
+            cursors.entry(url.to_string()).or_default().reached(ask, evidence.recent.cursor.clone());
+        }
         let evidence: Vec<Evidence> = answers.into_iter().map(|(_, evidence)| evidence).collect();
         Collected { silent: asked.saturating_sub(evidence.len()), evidence }
     }
@@ -177,8 +180,10 @@ mod tests {
         url
     }
 
+    const ASK: Ask = Ask { room: 100, ahead: false };
+
     async fn collected(urls: Vec<Url>) -> Collected {
-        Remote::at(urls, &InstallKey::new(&[7; 32]).unwrap().receiver()).collect(100, &mut Cursors::default()).await
+        Remote::at(urls, &InstallKey::new(&[7; 32]).unwrap().receiver()).collect(ASK, &mut Cursors::default()).await
     }
 
     #[tokio::test]
@@ -216,10 +221,10 @@ mod tests {
         let remote = Remote::at(vec![url], &InstallKey::new(&[7; 32]).unwrap().receiver());
         let mut cursors = Cursors::default();
         for _ in 0..2 {
-            assert_eq!(remote.collect(100, &mut cursors).await.silent, 0);
+            assert_eq!(remote.collect(ASK, &mut cursors).await.silent, 0);
         }
         // The lease was lost and regained: what was collected before went with the inbox.
-        remote.collect(100, &mut Cursors::default()).await;
+        remote.collect(ASK, &mut Cursors::default()).await;
         let expected = ["room=100", "room=100&after=c-1", "room=100"].map(|query| format!("GET /evidence?{query} HTTP/1.1"));
         assert_eq!(*asked.lock(), expected);
     }

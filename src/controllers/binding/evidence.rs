@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::recent::{self, Inbox};
+use super::inbox::Inbox;
+use super::recent;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::deliveries::RecentDelivery;
 use crate::controllers::metrics::{Kind, Receivers};
@@ -34,32 +35,37 @@ async fn poll(context: &Context, source: &dyn EvidenceSource, inbox: &Mutex<Inbo
     let mut cursors = Cursors::default();
     loop {
         let mut seen: HashMap<String, BindingEvidence> = HashMap::new();
-        let room = inbox.lock().room();
-        let Collected { evidence, silent } = source.collect(room, &mut cursors).await;
+        let ask = inbox.lock().ask();
+        let Collected { evidence, silent } = source.collect(ask, &mut cursors).await;
         for (state, count) in [("answering", evidence.len()), ("silent", silent)] {
             context.metrics.receivers.get_or_create(&Receivers { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let answered = evidence.len();
         let now = context.view.clock.now();
+        let namespaces = namespaces(context);
         for evidence in evidence {
             for (uid, of_binding) in evidence.bindings {
                 add(&mut seen, uid, of_binding);
             }
             let mut inbox = inbox.lock();
             for (uid, list) in evidence.recent.bindings {
-                inbox.add(&uid, list, now);
+                if let Some(namespace) = namespaces.get(&uid) {
+                    inbox.add(namespace, &uid, list, now);
+                }
             }
         }
-        let present: HashSet<String> = context.view.bindings.state().iter().filter_map(|binding| binding.uid()).collect();
+        let present: HashSet<String> = namespaces.keys().cloned().collect();
         if silent == 0 && answered > 0 {
             context.view.memory.serve_again(&mut seen);
         }
         {
             let mut inbox = inbox.lock();
             for (uid, evidence) in &seen {
-                inbox.count(uid, &evidence.turned_away, now);
+                if let Some(namespace) = namespaces.get(uid) {
+                    inbox.count(namespace, uid, &evidence.turned_away, now);
+                }
             }
-            inbox.keep(&present);
+            inbox.keep(&namespaces);
         }
         filled.notify_one();
         let changed = context.view.memory.replace_evidence(seen, &present);
@@ -71,6 +77,12 @@ async fn poll(context: &Context, source: &dyn EvidenceSource, inbox: &Mutex<Inbo
         }
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// The namespace of each binding, by UID.
+fn namespaces(context: &Context) -> HashMap<String, String> {
+    let bindings = context.view.bindings.state();
+    bindings.iter().filter_map(|binding| Some((binding.uid()?, binding.namespace()?))).collect()
 }
 
 /// Adds the evidence of one receiver. The first one is taken as it is: merging it into nothing would look as if another receiver
@@ -88,14 +100,14 @@ fn add(seen: &mut HashMap<String, BindingEvidence>, uid: String, of_binding: Bin
 async fn write(context: &Context, inbox: &Mutex<Inbox>, filled: &Notify) {
     loop {
         let next = inbox.lock().next(context.view.clock.now());
-        let Some((uid, reported)) = next else {
+        let Some(next) = next else {
             // A list that waits for the end of its pause is found at the next poll.
             filled.notified().await;
             continue;
         };
-        if let Err(error) = write_list(context, &uid, &reported).await {
-            warn!(uid, %error, "the list of the last deliveries was not written; trying again");
-            inbox.lock().put_back(&uid, reported, context.view.clock.now());
+        if let Err(error) = write_list(context, &next.uid, &next.reported).await {
+            warn!(uid = next.uid, %error, "the list of the last deliveries was not written; trying again");
+            inbox.lock().put_back(next, context.view.clock.now());
         }
         tokio::time::sleep(BETWEEN_WRITES).await;
     }

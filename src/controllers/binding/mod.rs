@@ -8,6 +8,7 @@ pub mod conflicts;
 pub mod evidence;
 pub mod facts;
 pub mod hooks;
+pub mod inbox;
 pub mod memory;
 pub mod obstacle;
 pub mod orphaned_hooks;

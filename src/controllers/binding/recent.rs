@@ -1,10 +1,9 @@
-//! `status.recentDeliveries`: merges what the receivers report of the last deliveries, and decides which binding is written next.
-//! Pure.
+//! `status.recentDeliveries`: merges what the receivers report of the last deliveries. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::v1alpha1::deliveries::{RECENT_DELIVERIES, RecentDelivery, SinkAnswer};
@@ -15,10 +14,16 @@ use crate::protocol::deliveries::TurnedAway;
 const TURNED_AWAY: usize = 3;
 /// Maximum size of the list, in bytes of JSON. The oldest entries go first.
 const BYTES: usize = 6 * 1024;
-/// Minimum time between two writes of the same binding.
-const PAUSE: SignedDuration = SignedDuration::from_secs(60);
-/// Maximum number of bindings whose lists wait in memory. The receivers keep the rest.
-const WAITING: usize = 1000;
+
+/// The newest entries of two reports about one binding. `later` replaces what it repeats.
+pub fn joined(later: Vec<RecentDelivery>, mut earlier: Vec<RecentDelivery>) -> Vec<RecentDelivery> {
+    earlier.retain(|old| !later.iter().any(|new| is_same(new, old)));
+    let mut list = later;
+    list.append(&mut earlier);
+    list.sort_by_key(|delivery| Reverse(second(delivery)));
+    list.truncate(RECENT_DELIVERIES);
+    list
+}
 
 /// The list after new reports. `before` is the list in the status: it has what receivers reported that have restarted since.
 pub fn merged(before: &[RecentDelivery], reported: &[RecentDelivery], turned_away: &[TurnedAway]) -> Vec<RecentDelivery> {
@@ -83,75 +88,6 @@ fn shorten(list: &mut Vec<RecentDelivery>) {
     while sizes.len() > 1 && sizes.iter().sum::<usize>() > BYTES {
         sizes.pop();
         list.pop();
-    }
-}
-
-/// The bindings whose lists are to be written, by UID.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    waiting: HashMap<String, Waiting>,
-    /// When each binding was written last, for the length of the pause.
-    written: HashMap<String, Timestamp>,
-    /// Number of deliveries that were turned away, as written last, for bindings that have such.
-    turned_away: HashMap<String, u64>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    since: Timestamp,
-    reported: Vec<RecentDelivery>,
-    failing: bool,
-}
-
-impl Inbox {
-    /// For how many more bindings the receivers may report lists.
-    pub fn room(&self) -> usize {
-        WAITING.saturating_sub(self.waiting.len())
-    }
-
-    /// Adds what a receiver reports about a binding.
-    pub fn add(&mut self, uid: &str, reported: Vec<RecentDelivery>, now: Timestamp) {
-        let waiting = self.waiting.entry(uid.to_owned()).or_insert_with(|| Waiting { since: now, reported: Vec::new(), failing: false });
-        waiting.failing |= reported.first().is_some_and(|newest| newest.outcome.is_failure());
-        let mut earlier = std::mem::take(&mut waiting.reported);
-        earlier.retain(|old| !reported.iter().any(|new| is_same(new, old)));
-        let mut list = reported;
-        list.append(&mut earlier);
-        list.sort_by_key(|delivery| Reverse(second(delivery)));
-        list.truncate(RECENT_DELIVERIES);
-        waiting.reported = list;
-    }
-
-    /// Notes how many deliveries of a binding were turned away so far.
-    pub fn count(&mut self, uid: &str, turned_away: &[TurnedAway], now: Timestamp) {
-        let total = turned_away.iter().fold(0, |sum: u64, reason| sum.saturating_add(reason.count));
-        if total > 0 && self.room() > 0 && self.turned_away.insert(uid.to_owned(), total) != Some(total) {
-            self.add(uid, Vec::new(), now);
-            if let Some(waiting) = self.waiting.get_mut(uid) {
-                waiting.failing = true;
-            }
-        }
-    }
-
-    /// The binding to write now, with what was reported: those with failures first, then whoever waited longest.
-    pub fn next(&mut self, now: Timestamp) -> Option<(String, Vec<RecentDelivery>)> {
-        self.written.retain(|_, at| now.duration_since(*at) < PAUSE);
-        let due = self.waiting.iter().filter(|(uid, _)| !self.written.contains_key(*uid));
-        let first = due.min_by_key(|(uid, waiting)| (!waiting.failing, waiting.since, (*uid).clone()))?.0.clone();
-        let waiting = self.waiting.remove(&first)?;
-        self.written.insert(first.clone(), now);
-        Some((first, waiting.reported))
-    }
-
-    /// Takes back what could not be written. It is tried again after the pause.
-    pub fn put_back(&mut self, uid: &str, reported: Vec<RecentDelivery>, now: Timestamp) {
-        self.add(uid, reported, now);
-    }
-
-    /// Forgets the bindings that no longer exist.
-    pub fn keep(&mut self, present: &HashSet<String>) {
-        self.waiting.retain(|uid, _| present.contains(uid));
-        self.turned_away.retain(|uid, _| present.contains(uid));
     }
 }
 
@@ -244,39 +180,5 @@ mod tests {
         let list = merged(&[], &reported, &[]);
         assert!(serde_json::to_vec(&list).unwrap().len() <= BYTES + 2);
         assert!(!list.is_empty() && second(&list[0]) == 9, "the newest stay");
-    }
-
-    #[test]
-    fn a_binding_is_written_at_most_once_a_minute_and_those_with_failures_first() {
-        let mut inbox = Inbox::default();
-        inbox.add("early", vec![delivery(1, "d", DeliveryOutcome::Accepted)], at(1));
-        inbox.add("failing", vec![delivery(2, "d", DeliveryOutcome::Pending)], at(2));
-        inbox.count("forged", &[refused("wrong signature", 5, 3)], at(3));
-        let order: Vec<_> = std::iter::from_fn(|| inbox.next(at(10))).map(|(uid, _)| uid).collect();
-        assert_eq!(order, ["failing", "forged", "early"]);
-        inbox.count("forged", &[refused("wrong signature", 5, 3)], at(11));
-        assert_eq!(inbox.next(at(100)), None, "the count did not change");
-        inbox.add("early", vec![delivery(101, "e", DeliveryOutcome::Accepted)], at(101));
-        assert!(inbox.next(at(101)).is_some());
-        inbox.add("early", vec![delivery(102, "f", DeliveryOutcome::Accepted)], at(102));
-        assert_eq!(inbox.next(at(160)), None, "not before a minute has passed");
-        assert_eq!(inbox.next(at(161)).map(|(uid, list)| (uid, list.len())), Some(("early".to_owned(), 1)));
-    }
-
-    #[test]
-    fn what_waits_is_bounded_and_what_could_not_be_written_is_kept() {
-        let mut inbox = Inbox::default();
-        for number in 0..WAITING {
-            inbox.add(&number.to_string(), vec![delivery(1, "d", DeliveryOutcome::Accepted)], at(1));
-        }
-        assert_eq!(inbox.room(), 0);
-        inbox.count("one more", &[refused("wrong signature", 5, 3)], at(3));
-        assert_eq!(inbox.waiting.len(), WAITING);
-        let (uid, list) = inbox.next(at(2)).unwrap();
-        inbox.put_back(&uid, list, at(2));
-        inbox.add(&uid, vec![delivery(3, "e", DeliveryOutcome::Accepted)], at(3));
-        assert_eq!(inbox.waiting[&uid].reported.len(), 2);
-        inbox.keep(&HashSet::new());
-        assert_eq!(inbox.room(), WAITING);
     }
 }
