@@ -6,6 +6,7 @@ use kube::{Resource, ResourceExt as _};
 
 use super::inventory::{Inventory, Key, Subject};
 use super::result::{Finding, Level, Outcome, Row};
+use super::services::Services;
 use super::summary;
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
 use crate::controllers::binding::{self, outcome};
@@ -21,6 +22,7 @@ use crate::text::wording;
 pub(super) struct Checker {
     pub(super) view: View,
     pub(super) inventory: Inventory,
+    pub(super) services: Services,
     pub(super) offline: bool,
     pub(super) from_cluster: bool,
     /// Whether the installation's own install key is known, so that its hooks can be recognised.
@@ -79,6 +81,9 @@ impl Checker {
         // Forces a probe, as an explicit request would, because the last status may be outdated.
         object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
         let mut facts = binding::facts::Facts::gather(&self.view, Arc::new(object)).await;
+        // In a cluster the receivers judge them, and report it as evidence.
+        let services = self.services.judge(&subject.object, &self.view.network).await;
+        facts.snapshot.unserved_sinks.extend(services.unserved);
         if let Some(probe) = facts.probe.as_mut().filter(|_| !self.from_cluster) {
             // The manifests may not contain all bindings.
             probe.orphaned_hooks.clear();
@@ -90,6 +95,7 @@ impl Checker {
         if !self.offline {
             row.actions = plan.at_providers();
         }
+        row.findings.extend(services.unseen.iter().map(|unseen| Finding::plain(Level::Note, unseen).at(location)));
         row.findings.extend(plan.notes.iter().map(|note| Finding::plain(Level::Warning, note).at(location)));
         if subject.object.metadata.deletion_timestamp.is_some() {
             row.outcome = Outcome::Deleting;
@@ -144,6 +150,8 @@ fn hint(row: &mut Row) {
                 "if the object is not in Git, add it with another -f, or read it from the cluster with --from-cluster"
             }
             () if finding.is(Reason::PublicURLMissing) => "run this check with the --public-url of the installation",
+            // No flag decides about the Service of a sink.
+            () if finding.is(Reason::SinkNotAllowed) && !finding.message.contains("http.url") => continue,
             () if finding.is(Reason::HostNotAllowed) || finding.is(Reason::InsecureURL) || finding.is(Reason::SinkNotAllowed) => {
                 "run this check with the flags of the installation"
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
@@ -46,6 +46,8 @@ pub(super) struct Inventory {
     pub(super) refused: Vec<Refused>,
     pub(super) secrets: HashMap<Key, Secret>,
     pub(super) config_maps: HashMap<Key, ConfigMap>,
+    /// Services of manifests.
+    pub(super) services: HashMap<Key, Service>,
     /// Index of the `-f` argument that a connection or a Secret came from. Objects of the cluster are in neither map.
     pub(super) connection_sources: BTreeMap<Key, usize>,
     pub(super) secret_sources: BTreeMap<Key, usize>,
@@ -93,6 +95,9 @@ impl Inventory {
                 ("v1", "Secret", ..) => self.put_secret(&manifest, key)?,
                 ("v1", "ConfigMap", ..) => {
                     self.config_maps.insert(key, parse(&manifest)?);
+                }
+                ("v1", "Service", ..) => {
+                    self.services.insert(key, parse(&manifest)?);
                 }
                 ("v1", "Namespace", ..) => {
                     let namespace: Namespace = parse(&manifest)?;

@@ -13,6 +13,7 @@ mod outside;
 mod progress;
 pub mod result;
 pub mod schema;
+mod services;
 mod settings;
 mod spanned_yaml;
 mod summary;
@@ -49,6 +50,7 @@ pub use manifests::InputError;
 use outside::Outside;
 use progress::Progress;
 use result::{CheckResult, Finding, Level, Row};
+use services::Services;
 pub use settings::CheckSettings;
 pub use table::{Style, table};
 
@@ -111,6 +113,7 @@ fn checker(
     if !from_cluster {
         name_namespaces(&mut inventory);
     }
+    let services = Services::new(std::mem::take(&mut inventory.services), client.clone());
     let references = layered_secrets(&settings, &inventory, client, hex::encode(chance).into())?;
     let network = Arc::new(settings.installation.network.clone());
     let outside = Outside::new(&settings, &inventory, &network);
@@ -150,7 +153,7 @@ fn checker(
         shows_connections: true,
         triggers: Triggers { connections, bindings },
     };
-    Ok(Checker { view, inventory, offline: settings.offline, from_cluster, knows_key })
+    Ok(Checker { view, inventory, services, offline: settings.offline, from_cluster, knows_key })
 }
 
 /// A store with a fixed set of objects.
