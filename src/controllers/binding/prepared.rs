@@ -73,6 +73,12 @@ impl PreparedEntry {
         }
     }
 
+    /// Whether it is known that no webhook secret is prepared.
+    #[must_use]
+    pub fn lacks_webhook_secrets(&self) -> bool {
+        matches!(self, Self::Read(held) if held.as_ref().is_none_or(|held| !held.has_webhook_secrets))
+    }
+
     /// Digest of what is prepared for the sinks; the outer `None` if nobody knows.
     #[must_use]
     pub fn sinks(&self) -> Option<Option<Digest>> {
@@ -81,15 +87,6 @@ impl PreparedEntry {
             Self::Read(held) => Some(held.as_ref().and_then(|held| held.sinks)),
         }
     }
-}
-
-/// An entry that was in a shard and is gone, although this process did not remove it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// UID of its binding.
-    pub uid: String,
-    /// Whether it had webhook secrets.
-    pub had_webhook_secrets: bool,
 }
 
 #[derive(Debug, Default)]
@@ -134,9 +131,9 @@ impl PreparedEntries {
         self.refused.lock().insert(shard);
     }
 
-    /// Takes in the contents of a shard. `version` is that of its Secret; `None` if the Secret does not exist. Returns the entries
-    /// that were there before.
-    pub fn see(&self, shard: u8, version: Option<u64>, entries: &BTreeMap<String, UserSecrets>) -> Vec<Lost> {
+    /// Takes in the contents of a shard. `version` is that of its Secret; `None` if the Secret does not exist. Returns the
+    /// UIDs of the entries that are gone, although this process did not remove them.
+    pub fn see(&self, shard: u8, version: Option<u64>, entries: &BTreeMap<String, UserSecrets>) -> Vec<String> {
         let mut shards = self.shards.lock();
         let Some(shards) = shards.as_mut() else { return Vec::new() };
         let known = shards.entry(shard).or_default();
@@ -148,8 +145,7 @@ impl PreparedEntries {
         let new = entries.iter().map(|(uid, entry)| (uid.clone(), Held::of(entry))).collect();
         let before = std::mem::replace(&mut known.entries, new);
         let leaving = self.leaving.lock();
-        let gone = before.into_iter().filter(|(uid, _)| !known.entries.contains_key(uid) && !leaving.contains(uid));
-        gone.map(|(uid, held)| Lost { uid, had_webhook_secrets: held.has_webhook_secrets }).collect()
+        before.into_keys().filter(|uid| !known.entries.contains_key(uid) && !leaving.contains(uid)).collect()
     }
 
     /// What is known of the entry of a binding.
@@ -251,19 +247,19 @@ mod tests {
         entries.begin();
         let number = shard("one");
         let both = shard_of(&[("one", with_sink("a")), ("two", with_webhook_secret())]);
-        assert_eq!(entries.see(number, Some(5), &BTreeMap::new()), [], "nothing was seen before");
-        assert_eq!(entries.see(number, Some(6), &both), []);
-        assert_eq!(entries.see(number, Some(7), &both), [], "a change of another entry");
-        assert_eq!(entries.see(number, Some(5), &BTreeMap::new()), [], "an older state that arrives late");
+        assert_eq!(entries.see(number, Some(5), &BTreeMap::new()), [""; 0], "nothing was seen before");
+        assert_eq!(entries.see(number, Some(6), &both), [""; 0]);
+        assert_eq!(entries.see(number, Some(7), &both), [""; 0], "a change of another entry");
+        assert_eq!(entries.see(number, Some(5), &BTreeMap::new()), [""; 0], "an older state that arrives late");
         let gone = entries.see(number, Some(8), &shard_of(&[("one", with_sink("a"))]));
-        assert_eq!(gone, [Lost { uid: "two".to_owned(), had_webhook_secrets: true }]);
-        assert_eq!(entries.see(number, Some(9), &shard_of(&[("one", with_sink("b"))])), [], "lost is said once");
+        assert_eq!(gone, ["two"]);
+        assert_eq!(entries.see(number, Some(9), &shard_of(&[("one", with_sink("b"))])), [""; 0], "lost is said once");
         let leaving = entries.leave("one");
-        assert_eq!(entries.see(number, Some(10), &BTreeMap::new()), [], "this process removes it");
+        assert_eq!(entries.see(number, Some(10), &BTreeMap::new()), [""; 0], "this process removes it");
         drop(leaving);
-        assert_eq!(entries.see(number, Some(11), &shard_of(&[("one", with_sink("b"))])), []);
+        assert_eq!(entries.see(number, Some(11), &shard_of(&[("one", with_sink("b"))])), [""; 0]);
         let gone = entries.see(number, None, &BTreeMap::new());
-        assert_eq!(gone, [Lost { uid: "one".to_owned(), had_webhook_secrets: false }], "the whole Secret was deleted");
+        assert_eq!(gone, ["one"], "the whole Secret was deleted");
     }
 
     #[test]
@@ -284,7 +280,7 @@ mod tests {
         assert_eq!(entries.of("one"), PreparedEntry::Unread);
         entries.see(shard("one"), Some(2), &shard_of(&[("one", with_sink("a"))]));
         let removed_by_the_leader = entries.see(shard("one"), Some(3), &BTreeMap::new());
-        assert_eq!(removed_by_the_leader, [], "another process leads");
+        assert_eq!(removed_by_the_leader, [""; 0], "another process leads");
         entries.begin();
         assert_eq!(entries.of("one"), PreparedEntry::Unread);
     }

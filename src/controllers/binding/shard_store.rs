@@ -9,7 +9,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use tracing::{info, warn};
 
-use super::prepared::{Held, Lost, Room};
+use super::prepared::{Held, Room};
 use crate::controllers::{Context, View};
 use crate::protocol::webhook_secrets::{self, UserSecrets};
 use crate::text::wording;
@@ -59,28 +59,22 @@ fn see(view: &View, shard: u8, secret: Option<&Secret>, own: Option<&str>) {
     let data = secret.and_then(|secret| secret.data.as_ref());
     let entries = data.map(|data| webhook_secrets::read_shard(data).0).unwrap_or_default();
     let mut lost = view.prepared.see(shard, version, &entries);
-    lost.retain(|lost| Some(lost.uid.as_str()) != own);
+    lost.retain(|uid| Some(uid.as_str()) != own);
     renew(view, &lost);
 }
 
-/// Triggers the bindings whose entries are gone: their reconciliation prepares them again. Until then the receivers refuse their
-/// deliveries, or hold the events of their sinks.
-pub fn renew(view: &View, lost: &[Lost]) {
+/// Triggers the bindings whose entries are gone, by UID: their reconciliation prepares them again. Until then the receivers refuse
+/// their deliveries, or hold the events of their sinks.
+pub fn renew(view: &View, lost: &[String]) {
     if lost.is_empty() {
         return;
     }
-    let of = |uid: &str| lost.iter().find(|lost| lost.uid == uid);
-    for binding in view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| of(&uid).is_some())) {
-        let uid = binding.uid().unwrap_or_default();
+    for binding in view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| lost.contains(&uid))) {
         info!(
             namespace = binding.namespace(),
             name = binding.name_any(),
             "what was prepared for the receivers was deleted; preparing it again"
         );
-        // Webhook secrets are prepared together with the hooks.
-        if of(&uid).is_some_and(|lost| lost.had_webhook_secrets) {
-            view.memory.probe_next(&uid);
-        }
         view.triggers.binding(&binding);
     }
 }

@@ -55,13 +55,13 @@ pub struct SinksRead {
 }
 
 impl SinksRead {
-    /// Whether reading again would find the same, and the receivers have it.
-    fn counts(&self, object: &RepoBinding, changes: u64, entry: &PreparedEntry, now: Timestamp) -> bool {
+    /// Whether reading again would find the same, and the receivers have it, or may not get it.
+    fn counts(&self, object: &RepoBinding, changes: u64, granted: bool, entry: &PreparedEntry, now: Timestamp) -> bool {
         let is_young = SignedDuration::try_from(object.spec.interval.length()).is_ok_and(|interval| now.duration_since(self.at) < interval);
         is_young
             && self.generation == object.metadata.generation.unwrap_or_default()
             && self.changes == changes
-            && entry.sinks() == Some(self.digest)
+            && (!granted || entry.sinks() == Some(self.digest))
     }
 }
 
@@ -80,14 +80,15 @@ impl PreparedSinks {
     }
 }
 
-/// Reads what the sinks of a binding need, unless it was read before and nothing has changed since.
-pub async fn read(view: &View, object: &RepoBinding, memory: &BindingMemory, entry: &PreparedEntry) -> PreparedSinks {
+/// Reads what the sinks of a binding need, unless it was read before and nothing has changed since. `granted`: whether it may be
+/// published.
+pub async fn read(view: &View, object: &RepoBinding, memory: &BindingMemory, granted: bool, entry: &PreparedEntry) -> PreparedSinks {
     let mut prepared = PreparedSinks::default();
     if !object.sinks_need_secrets() {
         return prepared;
     }
     let now = view.clock.now();
-    if let Some(known) = memory.sinks_read.as_ref().filter(|known| known.counts(object, memory.changed_references, entry, now)) {
+    if let Some(known) = memory.sinks_read.as_ref().filter(|known| known.counts(object, memory.changed_references, granted, entry, now)) {
         return PreparedSinks { failures: known.failures.clone(), is_published: true, remembered: Some(known.clone()), ..prepared };
     }
     let mut references = References { view, namespace: object.namespace().unwrap_or_default(), read: BTreeMap::new() };
@@ -384,12 +385,13 @@ mod tests {
         let digest = prepared::measure(&with("one").sinks).0;
         let read = SinksRead { at: at(1000), generation: 3, changes: 7, digest, failures: Vec::new() };
         let held = entry(&with("one"));
-        assert!(read.counts(&object, 7, &held, at(1599)));
-        assert!(!read.counts(&object, 7, &held, at(1600)), "the interval has passed");
-        assert!(!read.counts(&newer, 7, &held, at(1001)), "another spec");
-        assert!(!read.counts(&object, 8, &held, at(1001)), "a Secret changed since");
-        assert!(!read.counts(&object, 7, &entry(&with("two")), at(1001)), "the receivers have something else");
-        assert!(!read.counts(&object, 7, &PreparedEntry::Unread, at(1001)), "nobody knows what the receivers have");
+        assert!(read.counts(&object, 7, true, &held, at(1599)));
+        assert!(!read.counts(&object, 7, true, &held, at(1600)), "the interval has passed");
+        assert!(!read.counts(&newer, 7, true, &held, at(1001)), "another spec");
+        assert!(!read.counts(&object, 8, true, &held, at(1001)), "a Secret changed since");
+        assert!(!read.counts(&object, 7, true, &entry(&with("two")), at(1001)), "the receivers have something else");
+        assert!(!read.counts(&object, 7, true, &PreparedEntry::Unread, at(1001)), "nobody knows what the receivers have");
+        assert!(read.counts(&object, 7, false, &PreparedEntry::Read(None), at(1001)), "without a grant the receivers get nothing");
     }
 
     #[test]

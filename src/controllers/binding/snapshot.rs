@@ -78,7 +78,7 @@ impl Snapshot {
         // Before anything is read: what changes meanwhile is read again by the next reconciliation.
         let memory = view.memory.get(&object.uid().unwrap_or_default());
         let prepared_entry = view.prepared.of(&object.uid().unwrap_or_default());
-        let prepared_sinks = sink_secrets::read(view, &object, &memory, &prepared_entry).await;
+        let prepared_sinks = sink_secrets::read(view, &object, &memory, grant.is_granted(), &prepared_entry).await;
         Self {
             now: view.clock.now(),
             fingerprint: view.keys.fingerprint.clone(),

@@ -222,13 +222,15 @@ async fn keys_of_sinks_are_read_when_they_change_and_not_at_each_reconciliation(
     env.create_connection(env.connection_spec()).await?;
     let value = |number: usize| format!("a plain text of 24 bytes or more {number}");
     let mut spec = env.binding_spec();
-    let sink = spec["sinks"][0].clone();
+    let mut sinks = Vec::new();
     for number in 0..SINKS {
         env.cluster().apply_secret(&env.namespace, &format!("key-{number}"), &[("secret", &value(number))]).await?;
-        spec["sinks"][number] = sink.clone();
-        spec["sinks"][number]["name"] = json!(format!("ci-{number}"));
-        spec["sinks"][number]["service"]["secretRef"] = json!({"name": format!("key-{number}")});
+        let mut sink = spec["sinks"][0].clone();
+        sink["name"] = json!(format!("ci-{number}"));
+        sink["service"]["secretRef"] = json!({"name": format!("key-{number}")});
+        sinks.push(sink);
     }
+    spec["sinks"] = json!(sinks);
     let start = position(&env)?;
     env.create_binding("shop", spec).await?;
     env.binding_ready("shop").await?;

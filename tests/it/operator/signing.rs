@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::RepoBinding;
 use forgebind::protocol::webhook_secrets;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
@@ -250,4 +250,48 @@ async fn a_key_that_the_spec_dropped_while_nobody_led_is_withdrawn_by_the_next_l
         Ok(if holds().await? { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
     })
     .await
+}
+
+#[tokio::test]
+async fn a_sink_whose_key_has_no_room_holds_up_neither_the_webhook_nor_its_secret() -> Result<()> {
+    let env = TestEnv::new("no-room").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let uid = env.binding_ready("shop").await?.uid().context("a UID")?;
+    // Others have taken what sinks may take of this Secret.
+    let name = webhook_secrets::secret_name(webhook_secrets::shard(&uid));
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
+    let metadata = kube::api::ObjectMeta { name: Some(name.clone()), ..Default::default() };
+    let data = BTreeMap::from([("others".to_owned(), k8s_openapi::ByteString(vec![b'x'; 750 * 1024]))]);
+    secrets.create(&PostParams::default(), &Secret { metadata, data: Some(data), ..Secret::default() }).await?;
+
+    env.cluster().apply_secret(&env.namespace, "signing", &[("secret", "a plain text of 24 bytes or more")]).await?;
+    env.cluster().apply_secret(&env.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
+    let mut spec = env.binding_spec();
+    spec["webhook"]["secretRef"] = json!({"name": "own"});
+    spec["sinks"][0]["service"]["secretRef"] = json!({"name": "signing"});
+    env.patch_binding("shop", json!({"spec": spec})).await?;
+    let binding = env.binding_says("shop", "Delivering", "False/SinkInvalid").await?;
+    let message = binding_message(&binding, "Delivering");
+    assert!(message.contains(&format!("no room for more of namespace {}", env.namespace)) && message.contains("caRef"), "{message}");
+    let entry = async || {
+        let secret = secrets.get(&name).await?;
+        let entry = secret.data.and_then(|mut data| data.remove(&uid)).unwrap_or_default();
+        Ok::<_, anyhow::Error>(webhook_secrets::UserSecrets::from_json(&entry.0).unwrap_or_default())
+    };
+    wait_until("the webhook secret to be prepared", SOON, async || {
+        let entry = entry().await?;
+        Ok(if entry.secrets.len() == 1 && entry.sinks.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{entry:?}")) })
+    })
+    .await?;
+    env.binding_says("shop", "WebhookInSync", "True/Succeeded").await?;
+
+    secrets.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"data": {"others": null}}))).await?;
+    env.patch_binding("shop", json!({"metadata": {"annotations": {"forgebind.dev/reconcile-requested-at": "room"}}})).await?;
+    env.binding_says("shop", "Delivering", "True/Succeeded").await?;
+    assert_eq!(entry().await?.sinks.len(), 1);
+    env.push("signed").await?;
+    assert!(env.sink.wait_for(1, SOON).await?[0].header("webhook-signature").starts_with("v1,"));
+    Ok(())
 }

@@ -47,6 +47,9 @@ pub fn plan(facts: &Facts) -> Plan {
         webhook::webhook(&mut plan, &facts.snapshot, found);
     } else {
         repository::without_probe(&mut plan, &facts.snapshot);
+        if sends {
+            webhook::prepare_again(&mut plan, &facts.snapshot);
+        }
     }
     cleanup::clear(&mut plan, facts);
     // Hooks in order may exist without a finalizer, for example after an uninstallation that removed the finalizers.

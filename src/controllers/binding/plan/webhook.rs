@@ -64,6 +64,17 @@ pub(super) fn webhook(plan: &mut Plan, snapshot: &Snapshot, found: &Probe) {
     }
 }
 
+/// Prepares the user's own secret again that the hooks carry, if somebody deleted what was prepared, also while nothing runs. No probe
+/// is needed for it.
+pub(super) fn prepare_again(plan: &mut Plan, snapshot: &Snapshot) {
+    let object = &snapshot.object;
+    let Some(Ok(secret)) = &snapshot.user_secret else { return };
+    let is_carried = object.webhook_status().and_then(|webhook| webhook.secret_version.as_ref()) == Some(&secret.version);
+    if is_carried && snapshot.prepared_entry.lacks_webhook_secrets() && object.custom_url().is_none() && !snapshot.observe_only {
+        plan.steps.push(PlanStep::PublishSecret(secret.clone(), accepted_secret_versions(object)));
+    }
+}
+
 /// The first obstacle to having any hook at all.
 fn obstacle_to_hooks(
     snapshot: &Snapshot,

@@ -9,8 +9,10 @@ use crate::controllers::binding::obstacle::Obstacle;
 use crate::controllers::binding::plan::{FinalizerStep, PlanStep};
 use crate::controllers::binding::prepared::{Held, PreparedEntry};
 use crate::controllers::binding::schedule::{delivers_elsewhere, is_settled};
+use crate::controllers::binding::user_secret::UserSecret;
 use crate::protocol::evidence::BindingEvidence;
-use crate::protocol::webhook_secrets::{SinkSecrets, UserSecrets};
+use crate::protocol::secret::WebhookSecret;
+use crate::protocol::webhook_secrets::{self, SinkSecrets, UserSecrets};
 
 #[test]
 fn evidence_moves_a_check_for_drift_and_no_end_of_an_overlap() {
@@ -127,6 +129,23 @@ fn a_binding_without_a_webhook_publishes_nothing_and_withdraws_what_is_left_once
     let planned = plan::plan(&held);
     assert!(matches!(planned.steps[..], [PlanStep::WithdrawSecret]), "{:?}", planned.steps);
     assert_eq!(planned.finalizer_step, FinalizerStep::Remove);
+}
+
+#[test]
+fn a_deleted_copy_of_the_users_secret_is_prepared_again_without_a_probe() {
+    let mut lost = facts(ready_binding(), outage());
+    let version = "1700000000".to_owned();
+    lost.snapshot.user_secret = Some(Ok(UserSecret { version, value: WebhookSecret::Text("0123456789abcdef".into()) }));
+    assert!(plan::plan(&lost).steps.is_empty(), "nobody knows whether it is there");
+    lost.snapshot.prepared_entry = PreparedEntry::Read(None);
+    assert!(matches!(plan::plan(&lost).steps[..], [PlanStep::PublishSecret(..)]));
+    lost.snapshot.observe_only = true;
+    assert!(plan::plan(&lost).steps.is_empty());
+    lost.snapshot.observe_only = false;
+    let secret = webhook_secrets::UserSecret::new("v".to_owned(), &WebhookSecret::Text("0123456789abcdef".into()));
+    let entry = UserSecrets { secrets: secret.into_iter().collect(), ..UserSecrets::default() };
+    lost.snapshot.prepared_entry = PreparedEntry::Read(Some(Held::of(&entry)));
+    assert!(!plan::plan(&lost).steps.iter().any(|step| matches!(step, PlanStep::PublishSecret(..))), "it is there");
 }
 
 #[test]
