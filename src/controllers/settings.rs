@@ -11,6 +11,13 @@ use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::network::public_urls::PublicUrls;
 use crate::protocol::keys::{ControllerKey, ReceiverKey};
 
+/// How long the removal of hooks, and the deletion of a connection, wait for a working credential.
+pub const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
+/// How long they wait for a provider that is out of reach, and a connection for bindings that still hold hooks.
+pub const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// How long they wait in a namespace that is being deleted.
+pub const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
+
 /// The administrator's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {

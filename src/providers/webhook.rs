@@ -316,9 +316,6 @@ pub trait Webhook: Send + Sync {
     /// What can happen to pull requests, in the provider's own names. Includes actions whose events Forgebind does not subscribe
     /// to.
     fn pull_request_actions(&self) -> &'static [ActionName];
-
-    /// The headers that contain a proof or a credential. They are never forwarded.
-    fn proof_headers(&self) -> &'static [&'static str];
 }
 
 #[cfg(test)]

@@ -15,16 +15,11 @@ use crate::api::v1alpha1::Reason;
 use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
 use crate::controllers::gate::OwnedHooks;
 use crate::controllers::leftovers::{Leftover, LeftoverHook};
+use crate::controllers::settings::{CREDENTIAL_BOUND, NAMESPACE_BOUND, OUTAGE_BOUND};
 use crate::k8s::finalizer;
 
-/// How long a removal waits for a working credential.
-const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
-/// How long a removal waits for a provider that is out of reach.
-const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
 /// Maximum number of former targets in the status.
 pub const FORMER_TARGETS: usize = 8;
-/// How long a removal waits in a namespace that is being deleted.
-const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
 
 /// A target with hooks that must be removed.
 #[derive(Clone, Debug)]
@@ -45,7 +40,7 @@ impl CleanupTarget {
     /// Judges what was listed at a target.
     pub fn new(snapshot: &Snapshot, target: HookTarget, told: bool, listing: Listing) -> Self {
         // The obstacle of the last removal attempt counts even if the list can be read.
-        let last = snapshot.memory.probe.as_ref().and_then(|probe| probe.obstacle.clone());
+        let last = snapshot.memory.obstacle.clone();
         let hooks = match (listing.hooks, last) {
             (Ok(_), Some(_)) if !told && is_past_bound(snapshot, &Obstacle::Credential(String::new())) => Err(Obstacle::Untold),
             (Ok(_), Some(obstacle)) if told && is_past_bound(snapshot, &obstacle) => Err(obstacle),

@@ -16,6 +16,8 @@ pub struct BindingMemory {
     /// Record of the last probe; `None` before the first one.
     pub probe: Option<ProbeRecord>,
     pub attempts: Attempts,
+    /// Obstacle that the last attempt to remove hooks met.
+    pub obstacle: Option<Obstacle>,
     pub evidence: Option<BindingEvidence>,
     /// Time at which delivery evidence was last written to the status.
     pub evidence_at: Option<Timestamp>,
@@ -41,8 +43,6 @@ pub struct ProbeRecord {
     pub good: bool,
     /// Inputs of the probe beside the spec.
     pub probe_inputs: ProbeInputs,
-    /// Obstacle that the last attempt to remove hooks met.
-    pub obstacle: Option<Obstacle>,
 }
 
 /// Inputs of a probe beside the spec. If any of them changes, the next probe is due at once.
@@ -80,6 +80,7 @@ impl Memories {
         let mut known = self.0.lock();
         let memory = known.entry(uid.to_owned()).or_default();
         memory.attempts = new.attempts;
+        memory.obstacle = new.obstacle;
         memory.sinks_read = new.sinks_read;
         memory.probe = new.probe.or(memory.probe.take());
         if written {
@@ -100,11 +101,6 @@ impl Memories {
             probe.next = probe.next.map(|next| next.min(at));
             probe.not_after = Some(probe.not_after.map_or(at, |latest| latest.min(at)));
         }
-    }
-
-    /// Makes the next reconciliation of a binding probe, whatever is known of it.
-    pub fn probe_next(&self, uid: &str) {
-        self.0.lock().entry(uid.to_owned()).or_default().probe.get_or_insert_default().next = None;
     }
 
     /// Makes the next reconciliation of a binding read what its sinks need, also if one is reading it now.
@@ -148,6 +144,7 @@ impl Memories {
     pub fn forget_probes(&self) {
         for memory in self.0.lock().values_mut() {
             memory.probe = None;
+            memory.obstacle = None;
             memory.evidence_at = None;
             memory.sinks_read = None;
         }
@@ -204,7 +201,7 @@ mod tests {
     fn nothing_is_kept_of_bindings_that_are_not_there() {
         let memories = Memories::default();
         for number in 0..1000 {
-            memories.probe_next(&format!("uid-{number}"));
+            memories.references_changed(&format!("uid-{number}"));
         }
         memories.keep(&["uid-7".to_owned(), "uid-new".to_owned()].into());
         assert_eq!(memories.0.lock().keys().collect::<Vec<_>>(), ["uid-7"]);

@@ -6,14 +6,9 @@ use jiff::Timestamp;
 
 use super::facts::Facts;
 use super::schedule::after;
+use crate::controllers::settings::{CREDENTIAL_BOUND, NAMESPACE_BOUND, OUTAGE_BOUND};
 use crate::k8s::finalizer;
 
-/// How long a deleted connection without a usable credential waits for its bindings.
-const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
-/// How long a deleted connection waits while its provider is out of reach or its bindings still hold hooks.
-const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
-/// How long a deleted connection waits in a namespace that is being deleted.
-const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
 /// Minimum time that the bindings have after the connection began to work.
 const BINDINGS_GRACE: Duration = Duration::from_secs(20);
 

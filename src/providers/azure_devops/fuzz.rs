@@ -10,6 +10,7 @@ use crate::providers::fuzz::FuzzFacts;
 
 pub(super) const FUZZ: FuzzFacts = FuzzFacts {
     endpoints: &["https://dev.azure.com/acme", "https://acme.visualstudio.com", "https://tfs.acme.io/tfs/DefaultCollection"],
+    proof_headers: &["authorization"],
     proofs: |secret, _, _| {
         let text = secret.text().expose_secret().to_owned();
         let login = |username: &str| ("authorization".to_owned(), format!("Basic {}", STANDARD.encode(format!("{username}:{text}"))));

@@ -122,10 +122,6 @@ impl Webhook for AzureDevOpsWebhook {
     fn pull_request_actions(&self) -> &'static [ActionName] {
         ACTIONS
     }
-
-    fn proof_headers(&self) -> &'static [&'static str] {
-        &["authorization"]
-    }
 }
 
 /// Whether the headers contain the secret.

@@ -86,10 +86,6 @@ impl Webhook for BitbucketCloudWebhook {
     fn pull_request_actions(&self) -> &'static [ActionName] {
         ACTIONS
     }
-
-    fn proof_headers(&self) -> &'static [&'static str] {
-        &[SIGNATURE, "x-hub-signature-256", "authorization"]
-    }
 }
 
 /// Fields read from a body: the union of the documents that Bitbucket Cloud sends for the supported events.

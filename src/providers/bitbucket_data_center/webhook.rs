@@ -93,10 +93,6 @@ impl Webhook for BitbucketDataCenterWebhook {
     fn pull_request_actions(&self) -> &'static [ActionName] {
         ACTIONS
     }
-
-    fn proof_headers(&self) -> &'static [&'static str] {
-        &[SIGNATURE, "x-hub-signature-256", "authorization"]
-    }
 }
 
 /// Whether a delivery is exactly the documented test.

@@ -94,10 +94,6 @@ impl Webhook for GiteaWebhook {
     fn pull_request_actions(&self) -> &'static [ActionName] {
         ACTIONS
     }
-
-    fn proof_headers(&self) -> &'static [&'static str] {
-        &[SIGNATURE, "x-forgejo-signature", "x-gogs-signature", "x-hub-signature", "x-hub-signature-256", "authorization"]
-    }
 }
 
 /// Fields read from a body: the union of the documents that Gitea sends for the supported events.

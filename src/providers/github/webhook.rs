@@ -101,10 +101,6 @@ impl Webhook for GitHubWebhook {
     fn pull_request_actions(&self) -> &'static [ActionName] {
         ACTIONS
     }
-
-    fn proof_headers(&self) -> &'static [&'static str] {
-        &[SIGNATURE, "x-hub-signature", "authorization"]
-    }
 }
 
 /// Fields read from a body: the union of the documents that GitHub sends for the supported events.

@@ -10,6 +10,7 @@ use crate::providers::fuzz::{FuzzFacts, Proof};
 
 pub(super) const FUZZ: FuzzFacts = FuzzFacts {
     endpoints: &["https://gitlab.com", "https://acme.io:8443/git"],
+    proof_headers: &["x-gitlab-token", "webhook-signature", "authorization"],
     proofs: |secret, _, body| {
         let token = vec![("x-gitlab-token".to_owned(), secret.text().expose_secret().to_owned())];
         match secret {

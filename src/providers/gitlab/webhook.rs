@@ -126,10 +126,6 @@ impl Webhook for GitLabWebhook {
     fn pull_request_actions(&self) -> &'static [ActionName] {
         ACTIONS
     }
-
-    fn proof_headers(&self) -> &'static [&'static str] {
-        &[TOKEN_HEADER, SIGNATURE, "authorization"]
-    }
 }
 
 /// The signed data besides the body, and the signatures. The sender sends several while it rotates its key.

@@ -478,8 +478,4 @@ impl Webhook for TestProvider {
     fn pull_request_actions(&self) -> &'static [crate::providers::pull_request::ActionName] {
         &[]
     }
-
-    fn proof_headers(&self) -> &'static [&'static str] {
-        &["x-token"]
-    }
 }

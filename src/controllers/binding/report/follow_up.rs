@@ -76,6 +76,7 @@ pub(super) fn memory(facts: &Facts, plan: &Plan, outcome: &Outcome, evidence_wri
     BindingMemory {
         probe: probe_record(facts, plan, outcome),
         attempts: attempts(facts, plan, outcome),
+        obstacle: outcome.failure.as_ref().map(|failure| Obstacle::of(&failure.error)).or_else(|| before.obstacle.clone()),
         evidence: before.evidence.clone(),
         evidence_at: if evidence_written { Some(facts.snapshot.now) } else { before.evidence_at },
         sinks_read: facts.snapshot.prepared_sinks.remembered.clone(),
@@ -129,7 +130,6 @@ fn probe_record(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Option<ProbeRe
         not_after: if probed { plan.not_after } else { before.not_after },
         good: if seen { is_good(facts, plan) && outcome.failure.is_none() && outcome.unrepaired.is_empty() } else { before.good },
         probe_inputs: if seen { snapshot.probe_inputs() } else { ProbeInputs { usable, ..before.probe_inputs } },
-        obstacle: outcome.failure.as_ref().map(|failure| Obstacle::of(&failure.error)).or(before.obstacle),
     })
 }
 

@@ -123,7 +123,6 @@ fn a_proof_that_is_none_is_refused() {
     let twin = headers.remove(SIGNATURE).unwrap();
     headers.insert("x-hub-signature", twin);
     assert_eq!(verify(&[secret(SECRET)], &headers, &body), Err(Rejection::ProofMissing), "the SHA-1 twin proves nothing");
-    assert!(GitHubWebhook.proof_headers().contains(&"x-hub-signature"));
 }
 
 #[test]
