@@ -2,6 +2,7 @@
 
 pub mod binding;
 mod binding_methods;
+mod binding_status;
 pub mod condition;
 pub mod connection;
 pub mod deliveries;
