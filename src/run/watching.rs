@@ -226,13 +226,13 @@ impl Watched {
         let of_secrets: Listener<Metadata<Secret>> = Box::new(move |change| {
             let (Change::Applied(secret) | Change::Deleted(secret)) = change else { return };
             let name = secret.name_any();
-            count(&on_secret, secret.namespace(), |binding| binding.secret_names().any(|known| known == name));
+            count(&on_secret, secret.metadata.namespace.as_deref(), |binding| binding.secret_names().any(|known| known == name));
         });
         let on_map = Arc::clone(context);
         let of_maps: Listener<Metadata<ConfigMap>> = Box::new(move |change| {
             let (Change::Applied(map) | Change::Deleted(map)) = change else { return };
             let name = map.name_any();
-            count(&on_map, map.namespace(), |binding| binding.config_map_names().any(|known| known == name));
+            count(&on_map, map.metadata.namespace.as_deref(), |binding| binding.config_map_names().any(|known| known == name));
         });
         self.secrets.insert(0, of_secrets);
         self.config_maps.insert(0, of_maps);
@@ -282,8 +282,8 @@ fn without_deliveries(binding: &mut RepoBinding) {
 }
 
 /// Counts a change of an object for the bindings of its namespace that name it.
-fn count(context: &Context, namespace: Option<String>, names: impl Fn(&RepoBinding) -> bool) {
-    for binding in context.view.bindings.state_filter(|binding| binding.namespace() == namespace && names(binding)) {
+fn count(context: &Context, namespace: Option<&str>, names: impl Fn(&RepoBinding) -> bool) {
+    for binding in context.view.bindings.state_filter(|binding| binding.metadata.namespace.as_deref() == namespace && names(binding)) {
         context.view.memory.references_changed(&binding.uid().unwrap_or_default());
     }
 }

@@ -61,7 +61,7 @@ impl SinksRead {
         is_young
             && self.generation == object.metadata.generation.unwrap_or_default()
             && self.changes == changes
-            && (!granted || entry.sinks() == Some(self.digest))
+            && (!granted || entry.has_sinks(self.digest))
     }
 }
 
@@ -72,10 +72,10 @@ impl PreparedSinks {
         if self.unknown || self.is_published {
             return false;
         }
-        match entry.sinks() {
-            Some(held) => held != prepared::measure(&self.sinks).0,
+        match entry {
+            PreparedEntry::Read(_) => !entry.has_sinks(prepared::measure(&self.sinks).0),
             // An earlier process may have published what is unusable now.
-            None => !self.sinks.is_empty() || !self.failures.is_empty(),
+            PreparedEntry::Unread => !self.sinks.is_empty() || !self.failures.is_empty(),
         }
     }
 }
