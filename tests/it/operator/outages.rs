@@ -64,7 +64,7 @@ struct Env {
 
 enum Provider {
     Simulated(Box<ProviderEnv>),
-    Gitea(Box<TestEnv>, Operator),
+    Gitea(Box<TestEnv>, Box<Operator>),
 }
 
 /// A controller, and its receiver.
@@ -83,7 +83,7 @@ impl Env {
             let env = Box::new(TestEnv::new(&name).await?);
             let (controller, receiver) = operators(&env).await?;
             env.create_connection(env.connection_spec()).await?;
-            return Ok(Self { at: Provider::Gitea(env, receiver), _controller: controller });
+            return Ok(Self { at: Provider::Gitea(env, Box::new(receiver)), _controller: controller });
         }
         let objects = TestNamespace::new(shared::control_plane().await?, &name).await?;
         let (controller, operator) = operators(&objects).await?;
@@ -240,6 +240,7 @@ fn reaction(hooks: &BTreeMap<String, HookState>) -> Option<&'static str> {
         HookState::Paused => Some("switched off"),
         HookState::HeldBack { .. } => Some("paused"),
         HookState::Disabled(cause) if cause.contains("probation") => Some("on probation"),
+        HookState::Disabled(cause) if cause.contains("Bitbucket skips") => Some("skipped"),
         HookState::Disabled(_) => Some("disabled"),
     })
 }

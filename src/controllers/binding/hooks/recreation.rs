@@ -64,7 +64,7 @@ pub(super) fn held_back(
     wanted: &Wanted,
     context: HookContext,
 ) {
-    let left = until.map(|until| until.duration_since(context.now)).filter(|left| left.is_positive());
+    let left = until.map(|until| until.duration_since(context.now)).filter(SignedDuration::is_positive);
     if left.is_some_and(|left| left > BORNE_PAUSE) && !context.adopted {
         recreate_disabled(plan, off, cause, intent, wanted, context);
     } else {
