@@ -11,7 +11,7 @@ use crate::protocol::sink_service::{self, ServiceFacts};
 use crate::protocol::sink_target::{NotServed, ServiceTarget};
 
 /// How long an address is trusted while the watch that would report its change is not answered. The address may belong to a Service
-/// of another namespace by then: whoever creates one may choose a free ClusterIP. Longer than the restart of an API server, during
+/// of another namespace by then: whoever creates one may choose a free `ClusterIP`. Longer than the restart of an API server, during
 /// which deliveries go on.
 const TRUSTED: Duration = Duration::from_secs(5 * 60);
 

@@ -36,8 +36,7 @@ impl TrustingClients {
     ) -> Option<reqwest::Client> {
         let slot = self.slot(namespace, digest(authorities));
         let authorities = Arc::clone(authorities);
-        let built = slot.get_or_init(async || tokio::task::spawn_blocking(move || build(&authorities)).await.ok().flatten());
-        built.await.clone()
+        slot.get_or_init(async || tokio::task::spawn_blocking(move || build(&authorities)).await.ok().flatten()).await.clone()
     }
 
     fn slot(&self, namespace: &str, digest: [u8; 32]) -> Slot {
