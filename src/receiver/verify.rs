@@ -1,6 +1,7 @@
 //! Verifies requests: runs the checks in the order of their cost and defines the answer of each refusal.
 
 use std::borrow::Cow;
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use jiff::Timestamp;
+use tokio::task::JoinError;
 
 use super::bytes_in_flight::{ByteReservation, BytesInFlight};
 use super::refusal::Refusal;
@@ -26,6 +28,10 @@ const LINGER: usize = 64 * 1024;
 
 /// Maximum number of bytes that are reserved before a body arrives: a sender can declare any length at no cost.
 const RESERVED: usize = 256 * 1024;
+
+/// Maximum size of a body that is verified and read in the task that received it. That of a longer one takes milliseconds, in which no
+/// other delivery of this thread would be answered: it gets a thread for it.
+const AT_ONCE: usize = 256 * 1024;
 
 /// A refusal, and the route if the path identifies one.
 pub(super) struct Refused {
@@ -118,22 +124,23 @@ impl Verifier {
         let reading = read(body, Bounds { declared, limit: rules.body_limit, linger }, &mut reservation);
         let read = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| Refusal::SlowBody)?;
         let body = read.map_err(|refusal| if oversized && refusal == Refusal::TooLarge { Refusal::Oversized } else { refusal })?;
-        let verified = request.webhook.verify(&secrets, request.headers, &body).map_err(|rejection| request.rejected(rejection))?;
-        if !verified.is_timely(request.at) {
-            return Err(request.rejected(Rejection::ProofStale));
-        }
-        let content = request.webhook.read(&verified);
-        let payload = match verified.into_payload() {
-            // Usually the payload is the body, which need not be copied then.
-            Cow::Borrowed(payload) if payload.len() == body.len() => body.clone(),
-            Cow::Borrowed(payload) => body.slice_ref(payload),
-            // A form contains its document in encoded form. The decoded document counts in place of the body, which is dropped
-            // now.
-            Cow::Owned(payload) => {
-                reservation.change_to(payload.len());
-                Bytes::from(payload)
+        let proof = Proof { webhook: request.webhook, secrets, body, at: request.at };
+        let proven = if proof.body.len() > AT_ONCE {
+            let headers = request.headers.clone();
+            let judging = tokio::task::spawn_blocking(move || proof.judge(&headers));
+            match judging.await.map_err(JoinError::try_into_panic) {
+                Ok(proven) => proven,
+                Err(Ok(panic)) => resume_unwind(panic),
+                // The process ends.
+                Err(Err(_)) => return Err(Refusal::Overloaded),
             }
+        } else {
+            proof.judge(request.headers)
         };
+        let Proven { content, payload, decoded } = proven.map_err(|rejection| request.rejected(rejection))?;
+        if decoded {
+            reservation.change_to(payload.len());
+        }
         Ok((content, payload, reservation))
     }
 
@@ -143,6 +150,41 @@ impl Verifier {
             SecretChoice::Refused => Err(Refusal::SecretRevoked),
             SecretChoice::Unknown => Err(Refusal::SecretUnknown),
         }
+    }
+}
+
+/// A request that was read completely.
+struct Proof {
+    webhook: &'static dyn Webhook,
+    secrets: Vec<WebhookSecret>,
+    body: Bytes,
+    at: Timestamp,
+}
+
+/// What a verified request contains.
+struct Proven {
+    content: Result<Content, ContentError>,
+    payload: Bytes,
+    /// Whether the payload takes the place of the body in memory.
+    decoded: bool,
+}
+
+impl Proof {
+    /// Verifies the request and reads its content.
+    fn judge(self, headers: &HeaderMap) -> Result<Proven, Rejection> {
+        let verified = self.webhook.verify(&self.secrets, headers, &self.body)?;
+        if !verified.is_timely(self.at) {
+            return Err(Rejection::ProofStale);
+        }
+        let content = self.webhook.read(&verified);
+        let (payload, decoded) = match verified.into_payload() {
+            // Usually the payload is the body, which need not be copied then.
+            Cow::Borrowed(payload) => (self.body.slice_ref(payload), false),
+            // A form contains its document in encoded form. The decoded document counts in place of the body, which is dropped
+            // now.
+            Cow::Owned(payload) => (Bytes::from(payload), true),
+        };
+        Ok(Proven { content, payload, decoded })
     }
 }
 
