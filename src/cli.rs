@@ -41,6 +41,12 @@ pub enum Command {
     /// Reads with the rights of KUBECONFIG; what these do not show is not visible to you, and is judged by the binding's own
     /// status. Exits with 0 if no link is broken, 1 if one is, and 2 if the command could not run.
     Why(WhyArguments),
+    /// Say which grant allows a namespace to use a connection for a repository, or what the nearest grant lacks
+    ///
+    /// Reads the connection, the grants of its namespace and the labels of NAMESPACE, with the rights of KUBECONFIG or from
+    /// manifests. The only VERB is bind: to have a binding of that repository. Exits with 0 if it is allowed, 1 if it is not
+    /// or cannot be decided, and 2 if the command could not run.
+    Can(CanArguments),
     /// List the last deliveries of a repository or binding, and what became of each
     ///
     /// Exits with 0 if all of them reached the sinks that they are for, 1 if one did not, and 2 if the command could not run.
@@ -112,6 +118,39 @@ const WHY_EXAMPLES: &str = "Examples:
   forgebind why acme/shop --sha 9f1c2ab
   forgebind why shop -n team-shop -o json
   kubectl forgebind why https://git.acme.io/acme/shop";
+
+/// Flags of `forgebind can`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = CAN_EXAMPLES)]
+pub struct CanArguments {
+    /// Namespace of the binding
+    #[arg(value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// What is asked for: bind
+    #[arg(value_name = "VERB")]
+    pub verb: String,
+    /// Repository, as a path such as acme/shop or as a URL
+    #[arg(value_name = "REPOSITORY")]
+    pub repository: String,
+    /// Connection, as NAMESPACE/NAME, or as the name of one in NAMESPACE
+    #[arg(short = 'c', long, value_name = "CONNECTION")]
+    pub connection: String,
+    /// Address in webhook.url of the binding, which a grant must allow, too
+    #[arg(long, value_name = "URL")]
+    pub webhook_url: Option<String>,
+    /// File or directory with manifests of the connection, its grants and the namespace, instead of a cluster; - for standard
+    /// input. Can be repeated
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Output format
+    #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+}
+
+const CAN_EXAMPLES: &str = "Examples:
+  forgebind can team-shop bind acme/shop-cart -c platform/acme
+  forgebind can team-shop bind acme/shop-cart -c platform/acme -f grants/ -f namespaces.yaml
+  forgebind can team-shop bind acme/shop-cart -c platform/acme --webhook-url https://argocd.acme.io/api/webhook";
 
 /// Flags of `forgebind deliveries`.
 #[derive(Clone, Debug, Args)]
@@ -360,6 +399,10 @@ pub struct ServerArguments {
     /// credential, 24h without the provider]
     #[arg(long, env = "FORGEBIND_CLEANUP_TIMEOUT", value_name = "DURATION")]
     pub cleanup_timeout: Option<String>,
+    /// How long a webhook stays after no `ConnectionGrant` allows its binding any more, such as 30m or 24h. A restore or a sync
+    /// may bring the grant later. Deliveries are refused at once
+    #[arg(long, env = "FORGEBIND_MISSING_GRANT_TIMEOUT", value_name = "DURATION", default_value = "1h")]
+    pub missing_grant_timeout: String,
     /// Name of a Secret with an install key that you provide; Forgebind then never creates one [default:
     /// forgebind-install-key, made where missing]
     #[arg(long, env = "FORGEBIND_INSTALL_KEY_SECRET", value_name = "NAME")]

@@ -53,6 +53,8 @@ pub struct Config {
     pub network: NetworkPolicy,
     /// Overrides how long a blocked cleanup is retried.
     pub cleanup_timeout: Option<Duration>,
+    /// How long a webhook stays after no grant has allowed its binding any more.
+    pub missing_grant_timeout: Duration,
     /// Name of a Secret with an install key that the administrator provides.
     pub install_key_secret: Option<String>,
     /// Whether to start with a new install key although the old one is lost.
@@ -160,6 +162,7 @@ impl TryFrom<ServerArguments> for Config {
                 .map(|text| parse::<Interval>("cleanup-timeout", text))
                 .transpose()?
                 .map(|interval| interval.length()),
+            missing_grant_timeout: parse::<Interval>("missing-grant-timeout", &arguments.missing_grant_timeout)?.length(),
             install_key_secret: arguments.install_key_secret.filter(|name| !name.is_empty()),
             new_install_key: arguments.new_install_key,
             receivers: receivers(&arguments.receivers)?,
@@ -291,6 +294,7 @@ mod tests {
             ("allow-sink-hosts", "https://acme.io"),
             ("allow-cidrs", "10.0.0.0/99"),
             ("cleanup-timeout", "soon"),
+            ("missing-grant-timeout", "soon"),
             ("outbox", "tape"),
             ("drain-timeout", "60"),
             ("pod-ips", "here"),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 use forgebind::check::{self, CheckSettings};
-use forgebind::cli::{self, CheckArguments, Cli, Command, OutputFormat};
+use forgebind::cli::{self, CanArguments, CheckArguments, Cli, Command, OutputFormat};
 use forgebind::config::{Config, UninstallConfig};
 use forgebind::run::{self, Role};
 use forgebind::trace;
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         Command::Deliveries(arguments) => return trace_and_tell(async |style| trace::deliveries(arguments, style).await),
         Command::Redeliver(arguments) => return trace_and_tell(async |_| trace::redeliver(arguments).await),
         Command::Completion(arguments) => print_all(&cli::completion(arguments.shell, plugin)),
-        Command::Check(arguments) => return check_and_tell(arguments),
+        Command::Check(arguments) => return tell(check_manifests(arguments)),
+        Command::Can(arguments) => return tell(can(&arguments)),
         Command::Controller(arguments) => serve(Role::Controller, arguments),
         Command::Receiver(arguments) => serve(Role::Receiver, arguments),
         Command::Run(arguments) => serve(Role::Both, arguments),
@@ -49,8 +50,8 @@ fn uninstall(arguments: forgebind::cli::UninstallArguments) -> Result<(), Box<dy
     Ok(runtime.block_on(run::uninstall(config))?)
 }
 
-fn check_and_tell(arguments: CheckArguments) -> ExitCode {
-    match check_manifests(arguments) {
+fn tell(result: Result<bool, Box<dyn std::error::Error>>) -> ExitCode {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -79,6 +80,14 @@ fn check_manifests(arguments: CheckArguments) -> Result<bool, Box<dyn std::error
     Ok(result.ok)
 }
 
+/// Prints whether a namespace may use a connection for a repository, and returns it.
+fn can(arguments: &CanArguments) -> Result<bool, Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(check::can(arguments, &mut std::io::stdin()))?;
+    print_all(answer.show(arguments.output).as_bytes())?;
+    Ok(answer.allowed)
+}
+
 /// Runs a command that reads what became of deliveries, and prints its answer.
 fn trace_and_tell<F>(command: F) -> ExitCode
 where
@@ -91,14 +100,7 @@ where
         print_all(answer.text.as_bytes())?;
         Ok(answer.ok)
     };
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("forgebind: {error}");
-            ExitCode::from(UNUSABLE)
-        }
-    }
+    tell(run())
 }
 
 /// Prints to standard output. A reader that closes the pipe early, such as head, is not a failure.

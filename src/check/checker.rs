@@ -8,11 +8,11 @@ use super::inventory::{Inventory, Key, Subject};
 use super::result::{Finding, Level, Outcome, Row};
 use super::services::Services;
 use super::summary;
-use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, ConnectionGrant, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
 use crate::controllers::binding::{self, outcome};
 use crate::controllers::connection::facts::Facts;
 use crate::controllers::connection::snapshot::Snapshot;
-use crate::controllers::{Managed, View, connection, foreign_owner_message};
+use crate::controllers::{Managed, View, connection, foreign_owner_message, grant};
 use crate::network::HostPattern;
 use crate::network::public_urls::PublicUrls;
 use crate::providers::registry;
@@ -108,6 +108,24 @@ impl Checker {
         row
     }
 
+    /// Checks a grant.
+    pub(super) fn grant(&self, key: &Key, subject: &Subject<ConnectionGrant>) -> Row {
+        let location = subject.location.as_ref();
+        let mut row = Row::new("ConnectionGrant", key, location, Outcome::NotReady);
+        let facts = grant::facts::Facts::read(&self.view, &subject.object, None);
+        let report = grant::report::report(&facts);
+        row.tell(&report.status.conditions, location, self.offline);
+        row.findings.extend(lints_of_grant(&subject.object).into_iter().map(|finding| finding.at(location)));
+        if subject.object.metadata.deletion_timestamp.is_some() {
+            row.outcome = Outcome::Deleting;
+        }
+        let missing = row.findings.iter_mut().filter(|finding| finding.is(Reason::ConnectionNotFound) && !self.from_cluster);
+        for finding in missing {
+            finding.hint = Some("if the connection has a manifest of its own, add it with another -f".to_owned());
+        }
+        row
+    }
+
     fn hint_of_connection(&self, row: &mut Row, object: &RepoBinding) {
         let target = object.connection_target();
         let known = self.inventory.connections.get(&(target.namespace.clone(), target.name.clone()));
@@ -125,8 +143,16 @@ impl Checker {
             )
         } else if !self.inventory.namespaces.contains_key(&namespace) {
             format!(
-                "the labels of namespace {namespace} are not known, and a rule of allowedBindings may depend on them; add its \
-                 manifest with another -f"
+                "the labels of namespace {namespace} are not known, and a ConnectionGrant may depend on them; add its manifest with \
+                 another -f"
+            )
+        } else if !self.from_cluster
+            && self.view.connection(&target).is_some_and(|known| self.view.grants.of(&known).grants.is_none_or(|grants| grants.is_empty()))
+        {
+            format!(
+                "no ConnectionGrant of connection {}/{} is among the manifests; add them with another -f, or read the cluster with \
+                 --from-cluster",
+                target.namespace, target.name
             )
         } else {
             return;
@@ -189,20 +215,6 @@ fn lints(object: &GitProviderConnection, public_urls: &PublicUrls) -> Vec<Findin
     if let Some(Err(missing)) = choice.map(|choice| public_urls.choose(Some(choice))) {
         found.push(warning(missing.to_string()));
     }
-    for (position, rule) in object.spec.allowed_bindings.iter().flatten().enumerate() {
-        for host in rule.destination_hosts.iter().filter(|host| host.parse::<HostPattern>().is_err()) {
-            found.push(warning(format!(
-                "spec.allowedBindings[{position}].destinationHosts: {host:?} is not host, host:port or *.suffix, so it allows no host"
-            )));
-        }
-        if let Some(selector) = &rule.namespaces.selector
-            && kube::core::Selector::try_from(selector.clone()).is_err()
-        {
-            found.push(warning(format!(
-                "spec.allowedBindings[{position}].namespaces.selector is not a valid selector, so it selects no namespace"
-            )));
-        }
-    }
     let provider = object.spec.provider.kind().and_then(registry::provider);
     for permission in &object.spec.required_permissions {
         if provider.is_some_and(|provider| provider.permission_words(*permission).is_none()) {
@@ -210,4 +222,14 @@ fn lints(object: &GitProviderConnection, public_urls: &PublicUrls) -> Vec<Findin
         }
     }
     found
+}
+
+/// Lints of a grant: hosts that allow nothing.
+fn lints_of_grant(object: &ConnectionGrant) -> Vec<Finding> {
+    let invalid = object.spec.destination_hosts.iter().filter(|host| host.parse::<HostPattern>().is_err());
+    let warning = |host: &String| {
+        let text = format!("spec.destinationHosts: {host:?} is not host, host:port or *.suffix, so it allows no host");
+        Finding::plain(Level::Warning, text)
+    };
+    invalid.map(warning).collect()
 }

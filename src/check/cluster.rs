@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::inventory::{Inventory, Refused, Subject};
 use super::manifests::InputError;
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
 use crate::config::Installation;
 use crate::controllers::install::{INSTALL_KEY, KEY};
 use crate::k8s::config;
@@ -37,17 +37,26 @@ fn failure(error: &kube::Error) -> InputError {
     InputError(format!("--from-cluster: API server: {}", wording::of_api_server(error)))
 }
 
-/// Reads the cluster of `KUBECONFIG` or of the pod's service account.
-pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputError> {
-    let no_cluster = |error: String| InputError(format!("--from-cluster: no cluster is configured: {error}; set KUBECONFIG"));
+/// A client for the cluster of `KUBECONFIG` or of the pod's service account.
+pub(super) async fn client() -> Result<Client, InputError> {
+    let no_cluster = |error: String| InputError(format!("no cluster is configured: {error}; set KUBECONFIG"));
     let mut config = config::infer().await.map_err(|error| no_cluster(error.to_string()))?;
     config.connect_timeout = Some(CONNECT);
-    let client = Client::try_from(config).map_err(|error| no_cluster(error.to_string()))?;
+    Client::try_from(config).map_err(|error| no_cluster(error.to_string()))
+}
+
+/// Reads the cluster of `KUBECONFIG` or of the pod's service account.
+pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputError> {
+    let client = client().await.map_err(|InputError(error)| InputError(format!("--from-cluster: {error}")))?;
     let mut cluster = Cluster { client, inventory: Inventory::default(), install_key: None, notes: Vec::new() };
     let namespaces = &installation.watch_namespaces;
     for object in cluster.list::<GitProviderConnection>(namespaces).await? {
         let key = (object.namespace().unwrap_or_default(), object.name_any());
         cluster.inventory.connections.insert(key, Subject { object: Arc::new(object), location: None });
+    }
+    for object in cluster.list::<ConnectionGrant>(namespaces).await? {
+        let key = (object.namespace().unwrap_or_default(), object.name_any());
+        cluster.inventory.grants.insert(key, Subject { object: Arc::new(object), location: None });
     }
     for object in cluster.list::<RepoBinding>(namespaces).await? {
         let key = (object.namespace().unwrap_or_default(), object.name_any());
@@ -109,9 +118,7 @@ impl Cluster {
             }
             Err(error) => {
                 let error = wording::of_api_server(&error);
-                self.notes.push(format!(
-                    "namespaces cannot be read ({error}), so rules of allowedBindings that select namespaces by label were not checked"
-                ));
+                self.notes.push(format!("namespaces cannot be read ({error}), so grants that select namespaces by label were not checked"));
             }
         }
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::manifests::{InputError, Location, Manifest};
 use super::schema::{KINDS, Schema, Violation, nearest};
 use crate::api::v1alpha1::connection::ProviderSpec;
-use crate::api::v1alpha1::{GROUP, GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GROUP, GitProviderConnection, RepoBinding};
 use crate::text::sanitize;
 
 /// Namespace and name.
@@ -42,6 +42,7 @@ pub(super) struct Refused {
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     pub(super) connections: BTreeMap<Key, Subject<GitProviderConnection>>,
+    pub(super) grants: BTreeMap<Key, Subject<ConnectionGrant>>,
     pub(super) bindings: BTreeMap<Key, Subject<RepoBinding>>,
     pub(super) refused: Vec<Refused>,
     pub(super) secrets: HashMap<Key, Secret>,
@@ -64,7 +65,7 @@ pub(super) struct Inventory {
 impl Inventory {
     /// Adds the objects of manifests, over those of the cluster that were added before.
     pub(super) fn add(&mut self, manifests: Vec<Manifest>, default_namespace: &str, now: Timestamp) -> Result<(), InputError> {
-        let [connection, binding] = KINDS.map(Schema::of);
+        let [connection, grant, binding] = KINDS.map(Schema::of);
         let mut seen: BTreeMap<(String, Key), Location> = BTreeMap::new();
         for manifest in manifests {
             let key = (manifest.namespace().unwrap_or(default_namespace).to_owned(), manifest.name().to_owned());
@@ -78,13 +79,20 @@ impl Inventory {
                 self.refuse(&manifest, &key, vec![(Some(location), message)]);
                 continue;
             }
-            match (manifest.api_version(), manifest.kind(), &connection, &binding) {
-                ("forgebind.dev/v1alpha1", "GitProviderConnection", Some(schema), _) => {
+            match (manifest.api_version(), manifest.kind(), &connection, &grant, &binding) {
+                ("forgebind.dev/v1alpha1", "GitProviderConnection", Some(schema), ..) => {
                     if let Some(object) = self.typed::<GitProviderConnection>(&manifest, &key, schema, now) {
                         self.put_connection(key, manifest.source, location, object);
                     }
                 }
-                ("forgebind.dev/v1alpha1", "RepoBinding", _, Some(schema)) => {
+                ("forgebind.dev/v1alpha1", "ConnectionGrant", _, Some(schema), _) => {
+                    if let Some(object) = self.typed::<ConnectionGrant>(&manifest, &key, schema, now) {
+                        let known = self.grants.remove(&key);
+                        let object = over(known.map(|known| known.object), object, |new, old| new.spec == old.spec);
+                        self.grants.insert(key, Subject { object: Arc::new(object), location: Some(location) });
+                    }
+                }
+                ("forgebind.dev/v1alpha1", "RepoBinding", .., Some(schema)) => {
                     if let Some(object) = self.typed::<RepoBinding>(&manifest, &key, schema, now) {
                         let known = self.bindings.remove(&key);
                         let object = over(known.map(|known| known.object), object, |new, old| new.spec == old.spec);
@@ -254,6 +262,12 @@ trait Overlay {
 }
 
 impl Overlay for GitProviderConnection {
+    fn with_status_of(self, known: &Self) -> Self {
+        Self { status: known.status.clone(), ..self }
+    }
+}
+
+impl Overlay for ConnectionGrant {
     fn with_status_of(self, known: &Self) -> Self {
         Self { status: known.status.clone(), ..self }
     }

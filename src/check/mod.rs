@@ -3,6 +3,7 @@
 //! Runs the same observe, plan and report steps as the controllers, over manifests, a cluster, or manifests over a cluster. The
 //! steps see only the objects of a view; their clients refuse to write, and plans are reported instead of applied.
 
+mod can;
 mod checker;
 mod clients;
 mod cluster;
@@ -22,6 +23,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
@@ -34,15 +36,16 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 use crate::api::v1alpha1::RepoBinding;
-use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::binding::memory::Memories;
 use crate::controllers::binding::prepared::PreparedEntries;
 use crate::controllers::public_endpoints::PublicEndpoints;
 use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, install};
+use crate::protocol::grant::{Grants, Rule};
 use crate::protocol::keys::InstallKey;
 use crate::providers::transport::{TransportFactory, Unleased};
+pub use can::{CanAnswer, can};
 use checker::Checker;
 use inventory::{Inventory, Key, NAME_LABEL, Subject, credential};
 use layered_secrets::LayeredSecrets;
@@ -54,6 +57,8 @@ use services::Services;
 pub use settings::CheckSettings;
 pub use table::{Style, table};
 
+/// The default of the flag `--missing-grant-timeout`, as a check finds no flags of the installation.
+const MISSING_GRANT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Number of objects that are checked concurrently.
 const AT_ONCE: usize = 8;
 
@@ -74,7 +79,9 @@ pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)
     };
     inventory.add(read.objects, &settings.default_namespace, clock.now())?;
     if !settings.paths.is_empty() && inventory.is_empty_of_ours() {
-        return Err(InputError("nothing to check: the input has no GitProviderConnection and no RepoBinding".to_owned()));
+        return Err(InputError(
+            "nothing to check: the input has no GitProviderConnection, no ConnectionGrant and no RepoBinding".to_owned(),
+        ));
     }
     let with_hooks = inventory.bindings.values().any(|binding| binding.object.spec.webhook.is_some());
     if with_hooks && !settings.offline && settings.install_key.is_none() && found_key.is_none() {
@@ -89,7 +96,7 @@ pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)
 
 impl Inventory {
     fn is_empty_of_ours(&self) -> bool {
-        self.connections.is_empty() && self.bindings.is_empty() && self.refused.is_empty()
+        self.connections.is_empty() && self.grants.is_empty() && self.bindings.is_empty() && self.refused.is_empty()
     }
 }
 
@@ -111,7 +118,8 @@ fn checker(
         without_missing(&mut inventory);
     }
     if !from_cluster {
-        name_namespaces(&mut inventory);
+        let names = inventory.bindings.keys().map(|(namespace, _)| namespace.clone()).collect();
+        name_namespaces(&mut inventory, names);
     }
     let services = Services::new(std::mem::take(&mut inventory.services), client.clone());
     let references = layered_secrets(&settings, &inventory, client, hex::encode(chance).into())?;
@@ -119,6 +127,7 @@ fn checker(
     let outside = Outside::new(&settings, &inventory, &network);
     // The receivers are dropped: every object is checked once, in order.
     let (connections, _) = mpsc::unbounded_channel();
+    let (grants, _) = mpsc::unbounded_channel();
     let (bindings, _) = mpsc::unbounded_channel();
     let (sessions, _) = mpsc::unbounded_channel();
     let clients: Arc<dyn ClientFactory> =
@@ -134,6 +143,7 @@ fn checker(
             providers: settings.installation.providers,
             read_only: false,
             cleanup_timeout: None,
+            missing_grant_timeout: MISSING_GRANT_TIMEOUT,
         },
         keys: Keys { fingerprint: key.fingerprint(), receiver: key.receiver(), controller: key.controller() },
         key_failure: install::KeyFailure::default(),
@@ -141,6 +151,8 @@ fn checker(
         sessions: Sessions::new(sessions),
         connections: store(inventory.connections.values().map(|subject| (*subject.object).clone())),
         bindings: store(inventory.bindings.values().map(|subject| (*subject.object).clone())),
+        grant_objects: store(inventory.grants.values().map(|subject| (*subject.object).clone())),
+        grants: Grants::listing(inventory.grants.values().map(|subject| &*subject.object)),
         namespaces: store(
             inventory
                 .namespaces
@@ -151,7 +163,7 @@ fn checker(
         prepared: PreparedEntries::default(),
         public_endpoints: PublicEndpoints::default(),
         shows_connections: true,
-        triggers: Triggers { connections, bindings },
+        triggers: Triggers { connections, grants, bindings },
     };
     Ok(Checker { view, inventory, services, offline: settings.offline, from_cluster, knows_key })
 }
@@ -225,17 +237,14 @@ fn without_missing(inventory: &mut Inventory) {
     }
 }
 
-/// Adds the name label to namespaces without a manifest. If no grant selects by another label, the name is all that is needed.
-fn name_namespaces(inventory: &mut Inventory) {
-    let mut rules = inventory.connections.values().flat_map(|subject| subject.object.spec.allowed_bindings.iter().flatten());
-    let by_name_alone = rules.all(|rule| {
-        let selector = rule.namespaces.selector.as_ref().filter(|_| rule.namespaces.from == NamespacesFrom::Selector);
-        let Some(selector) = selector else { return true };
+/// Adds namespaces without a manifest, with the name label. If no grant selects by another label, the name is all that is needed.
+fn name_namespaces(inventory: &mut Inventory, names: BTreeSet<String>) {
+    let by_name_alone = inventory.grants.values().all(|subject| {
+        let Some(selector) = &subject.object.spec.namespaces.selector else { return true };
         let labels = selector.match_labels.iter().flat_map(BTreeMap::keys);
         labels.chain(selector.match_expressions.iter().flatten().map(|expression| &expression.key)).all(|label| label == NAME_LABEL)
     });
     if by_name_alone {
-        let names: BTreeSet<String> = inventory.bindings.keys().map(|(namespace, _)| namespace.clone()).collect();
         for name in names {
             inventory.namespaces.entry(name.clone()).or_insert_with(|| {
                 let labels = BTreeMap::from([(NAME_LABEL.to_owned(), name.clone())]);
@@ -247,22 +256,34 @@ fn name_namespaces(inventory: &mut Inventory) {
 
 /// Checks the requested objects: with manifests, these and the objects that they affect; otherwise all objects.
 async fn check_all(checker: &Checker) -> Vec<Row> {
-    let Inventory { connections, bindings, .. } = &checker.inventory;
+    let Inventory { connections, grants, bindings, .. } = &checker.inventory;
     let of_manifests = connections.values().any(|subject| subject.location.is_some())
+        || grants.values().any(|subject| subject.location.is_some())
         || bindings.values().any(|subject| subject.location.is_some())
         || checker.inventory.refused.iter().any(|refused| refused.violations.iter().any(|(location, _)| location.is_some()));
     let target = |subject: &Subject<RepoBinding>| {
         let target = subject.object.connection_target();
         (target.namespace, target.name)
     };
+    let new_rules: Vec<Rule> =
+        grants.values().filter(|subject| subject.location.is_some()).filter_map(|subject| Rule::of(&subject.object)).collect();
+    let is_regranted = |key: &Key, labels: Option<&BTreeMap<String, String>>| {
+        new_rules.iter().any(|rule| rule.namespace == key.0 && rule.is_about(&key.1, labels))
+    };
+    let regranted: BTreeSet<Key> = connections
+        .iter()
+        .filter(|(key, subject)| is_regranted(key, subject.object.metadata.labels.as_ref()))
+        .map(|(key, _)| key.clone())
+        .collect();
     let wanted = |subject: &Subject<RepoBinding>| {
         let changed = connections.get(&target(subject)).is_some_and(|connection| connection.location.is_some());
-        !of_manifests || subject.location.is_some() || changed
+        !of_manifests || subject.location.is_some() || changed || regranted.contains(&target(subject))
     };
     let bindings: Vec<_> = bindings.iter().filter(|(_, subject)| wanted(subject)).collect();
     let needed: BTreeSet<Key> = bindings.iter().map(|(_, subject)| target(subject)).collect();
     let connections: Vec<_> =
         connections.iter().filter(|(key, subject)| !of_manifests || subject.location.is_some() || needed.contains(key)).collect();
+    let grants: Vec<_> = grants.iter().filter(|(_, subject)| !of_manifests || subject.location.is_some()).collect();
     let progress = Progress::new(connections.len() + bindings.len());
     let step = |row: Row| {
         progress.step();
@@ -273,6 +294,7 @@ async fn check_all(checker: &Checker) -> Vec<Row> {
         let mut rows: Vec<Row> = of_connections.buffered(AT_ONCE).collect().await;
         let of_bindings = stream::iter(bindings).map(async |(key, subject)| step(checker.binding(key, subject).await));
         rows.extend(of_bindings.buffered(AT_ONCE).collect::<Vec<_>>().await);
+        rows.extend(grants.into_iter().map(|(key, subject)| checker.grant(key, subject)));
         rows
     };
     let mut rows = progress.during(looking).await;
@@ -280,7 +302,8 @@ async fn check_all(checker: &Checker) -> Vec<Row> {
     for row in rows.iter_mut().filter(|row| row.reason.is_none()) {
         row.findings.extend(assumptions(checker, row));
     }
-    rows.sort_by_cached_key(|row| (row.kind.clone(), row.namespace.clone(), row.name.clone()));
+    let rank = |kind: &str| schema::KINDS.iter().position(|known| *known == kind);
+    rows.sort_by_cached_key(|row| (rank(&row.kind), row.namespace.clone(), row.name.clone()));
     for row in &mut rows {
         row.findings.sort_by_key(|finding| finding.level);
     }
@@ -293,6 +316,7 @@ fn assumptions(checker: &Checker, row: &Row) -> Option<Finding> {
     let inventory = &checker.inventory;
     let secret = match row.kind.as_str() {
         "GitProviderConnection" => credential(inventory.connections.get(&key)?, &key.0)?,
+        "ConnectionGrant" => return None,
         _ => (key.0.clone(), inventory.bindings.get(&key)?.object.spec.webhook.as_ref()?.secret_ref.as_ref()?.name.clone()),
     };
     let missing = !inventory.secrets.contains_key(&secret);

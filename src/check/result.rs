@@ -23,7 +23,7 @@ pub struct CheckResult {
     pub ok: bool,
     /// Counts of objects and actions.
     pub summary: Summary,
-    /// One row for each connection and binding: connections first, then by namespace and name.
+    /// One row for each object: connections first, then grants, then bindings, by namespace and name.
     pub objects: Vec<Row>,
     /// Notes on the check as a whole.
     pub notes: Vec<String>,
@@ -35,6 +35,8 @@ pub struct CheckResult {
 pub struct Summary {
     /// Number of connections.
     pub connections: usize,
+    /// Number of grants.
+    pub grants: usize,
     /// Number of bindings.
     pub bindings: usize,
     /// Number of objects that would become Ready.
@@ -284,6 +286,7 @@ impl CheckResult {
         }
         let summary = Summary {
             connections: count(&|row| row.kind == "GitProviderConnection"),
+            grants: count(&|row| row.kind == "ConnectionGrant"),
             bindings: count(&|row| row.kind == "RepoBinding"),
             ready: count(&|row| row.outcome == Outcome::Ready),
             not_ready: count(&|row| row.outcome.fails()),

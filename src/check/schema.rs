@@ -11,7 +11,7 @@ use super::spanned_yaml::child;
 use crate::api::v1alpha1::rules::{self, fits};
 
 /// The kinds of our API.
-pub(super) const KINDS: [&str; 2] = ["GitProviderConnection", "RepoBinding"];
+pub(super) const KINDS: [&str; 3] = ["GitProviderConnection", "ConnectionGrant", "RepoBinding"];
 
 /// A part of an object that admission would refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -130,6 +130,7 @@ fn aligned(lines: &[Vec<(String, Option<Colour>)>], style: Style) -> String {
 const fn short(kind: &str) -> &str {
     match kind.as_bytes() {
         b"GitProviderConnection" => "connection",
+        b"ConnectionGrant" => "grant",
         b"RepoBinding" => "binding",
         _ => kind,
     }
@@ -241,7 +242,10 @@ fn finding_lines(row: &Row, finding: &Finding, remedy: Option<&str>, style: Styl
 
 fn summary(result: &CheckResult, style: Style) -> String {
     let summary = &result.summary;
-    let objects = format!("{}, {}", wording::pluralize(summary.connections, "connection"), wording::pluralize(summary.bindings, "binding"));
+    let grants = Some(summary.grants).filter(|grants| *grants > 0).map(|grants| wording::pluralize(grants, "grant"));
+    let objects =
+        [Some(wording::pluralize(summary.connections, "connection")), grants, Some(wording::pluralize(summary.bindings, "binding"))];
+    let objects = objects.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let not_asked = result.objects.iter().filter(|row| row.outcome == Outcome::NotAsked).count();
     let verdict = match (result.ok, summary.not_ready) {
         (true, _) if not_asked > 0 => style.paint(Colour::Green, "the manifests are valid; no provider was contacted"),

@@ -3,6 +3,7 @@
 use kube::Client;
 use kube::runtime::events::Recorder;
 
+use super::grant::CountTimes;
 use super::leftovers::Pending;
 use super::metrics::Metrics;
 use super::runtime::backoff::Backoff;
@@ -19,6 +20,8 @@ pub struct Context {
     pub leftovers: Pending,
     /// Our own writes that the caches have not seen yet.
     pub writes: WriteTracker,
+    /// When the count of each grant was written last.
+    pub grant_counts: CountTimes,
     /// Consecutive failures of each object.
     pub backoff: Backoff,
     /// Publishes Kubernetes events.

@@ -1,4 +1,4 @@
-//! What both kinds have in common.
+//! What all kinds have in common.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt as _};
@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::connection::GitProviderConnectionStatus;
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, ConnectionGrantStatus, GitProviderConnection, RepoBinding};
 
-/// The status fields that both kinds have in common.
+/// The status fields that all kinds have in common.
 pub trait Managed {
     /// Type of the status.
     type Status: Serialize + PartialEq;
@@ -48,6 +48,23 @@ impl Managed for RepoBinding {
 
     fn installation(&self) -> Option<&str> {
         self.status.as_ref()?.installation.as_deref()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+    }
+}
+
+impl Managed for ConnectionGrant {
+    type Status = ConnectionGrantStatus;
+
+    fn status(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+
+    /// A grant belongs to the installation of its connections, which may change; none claims it.
+    fn installation(&self) -> Option<&str> {
+        None
     }
 
     fn conditions(&self) -> &[Condition] {

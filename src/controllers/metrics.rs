@@ -8,19 +8,19 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 /// The reconciled kinds.
-pub const KINDS: [&str; 2] = ["GitProviderConnection", "RepoBinding"];
+pub const KINDS: [&str; 3] = ["GitProviderConnection", "ConnectionGrant", "RepoBinding"];
 
 /// Label: the kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Kind {
-    /// `GitProviderConnection` or `RepoBinding`.
+    /// `GitProviderConnection`, `ConnectionGrant` or `RepoBinding`.
     pub kind: &'static str,
 }
 
 /// Labels: the kind and the result of a reconciliation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
-    /// `GitProviderConnection` or `RepoBinding`.
+    /// `GitProviderConnection`, `ConnectionGrant` or `RepoBinding`.
     pub kind: &'static str,
     /// `success` or `error`.
     pub result: &'static str,
@@ -45,7 +45,7 @@ pub struct Resolution {
 /// Labels: a condition and its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct ConditionLabels {
-    /// `GitProviderConnection` or `RepoBinding`.
+    /// `GitProviderConnection`, `ConnectionGrant` or `RepoBinding`.
     pub kind: &'static str,
     /// One of [`ConditionType::ALL`](crate::api::v1alpha1::ConditionType::ALL), or `other`.
     pub condition: &'static str,

@@ -1,6 +1,6 @@
 //! The controllers: reconcile the objects with the hooks at the providers and report the result in the status.
 //!
-//! Both controllers work in the same four steps. `observe` does all the reading and keeps failures as data. `plan` and `report`
+//! The controllers of connections and bindings work in the same four steps. `observe` does all the reading and keeps failures as data. `plan` and `report`
 //! are pure: `plan` decides what to do, `report` computes the status. `apply` carries out the plan and makes no decisions of
 //! its own.
 
@@ -9,6 +9,7 @@ pub mod claim;
 pub mod connection;
 mod context;
 pub mod gate;
+pub mod grant;
 pub mod install;
 pub mod leftovers;
 mod managed;

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::metrics::{ConditionLabels, Horizon, KINDS, Kind, Metrics, OfProvider};
 use super::{Context, View};
-use crate::api::v1alpha1::{ConditionType, GitProviderConnection, ProviderKind, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, ConnectionGrant, GitProviderConnection, ProviderKind, Reason, RepoBinding};
 
 /// The horizons for the expiry of a credential. Each includes the shorter ones.
 const HORIZONS: [(&str, SignedDuration); 4] = [
@@ -45,13 +45,19 @@ pub fn refresh(context: &Context) {
 impl ObjectCounts {
     fn of(view: &View) -> Self {
         let mut counts = Self::default();
-        counts.count(&view.connections.state(), &view.bindings.state(), view.clock.now());
+        counts.count(&view.connections.state(), &view.grant_objects.state(), &view.bindings.state(), view.clock.now());
         counts
     }
 
-    fn count(&mut self, connections: &[Arc<GitProviderConnection>], bindings: &[Arc<RepoBinding>], now: Timestamp) {
-        let [connection_kind, binding_kind] = KINDS;
-        self.objects.extend([(connection_kind, 0), (binding_kind, 0)]);
+    fn count(
+        &mut self,
+        connections: &[Arc<GitProviderConnection>],
+        grants: &[Arc<ConnectionGrant>],
+        bindings: &[Arc<RepoBinding>],
+        now: Timestamp,
+    ) {
+        let [connection_kind, grant_kind, binding_kind] = KINDS;
+        self.objects.extend(KINDS.map(|kind| (kind, 0)));
         for connection in connections {
             let status = connection.status.as_ref();
             self.object(connection_kind, status.map(|status| status.conditions.as_slice()));
@@ -59,6 +65,9 @@ impl ObjectCounts {
             if let (Some(provider), Some(end)) = (connection.spec.provider.kind(), end) {
                 self.end(provider, end.0, now);
             }
+        }
+        for grant in grants {
+            self.object(grant_kind, grant.status.as_ref().map(|status| status.conditions.as_slice()));
         }
         for binding in bindings {
             let status = binding.status.as_ref();
@@ -175,7 +184,7 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let mut counts = ObjectCounts::default();
-        counts.count(connections, bindings, NOW.parse().unwrap());
+        counts.count(connections, &[], bindings, NOW.parse().unwrap());
         counts.show(&metrics);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
@@ -198,6 +207,7 @@ mod tests {
         let lines = shown(&connections, &bindings);
         let expected = [
             r#"forgebind_objects{kind="GitProviderConnection"} 4"#,
+            r#"forgebind_objects{kind="ConnectionGrant"} 0"#,
             r#"forgebind_objects{kind="RepoBinding"} 2"#,
             r#"forgebind_object_conditions{kind="GitProviderConnection",condition="Ready",status="True",reason="Succeeded"} 2"#,
             r#"forgebind_object_conditions{kind="GitProviderConnection",condition="Ready",status="Unknown",reason="Progressing"} 1"#,
@@ -226,7 +236,7 @@ mod tests {
             .collect();
         let lines = shown(&connections, &bindings);
         assert_eq!(lines.iter().filter(|line| line.starts_with("forgebind_object_conditions")).count(), 4, "{lines:#?}");
-        assert_eq!(lines.len(), 2 + 4 + HORIZONS.len() + 1 + 1, "{lines:#?}");
+        assert_eq!(lines.len(), 3 + 4 + HORIZONS.len() + 1 + 1, "{lines:#?}");
         assert!(lines.iter().all(|line| !line.contains("Word") && !line.contains("Perhaps")), "{lines:#?}");
     }
 }

@@ -7,7 +7,7 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, ProviderKind, RepoBinding};
 use crate::network::public_urls::PublicUrls;
 use crate::protocol::keys::{ControllerKey, ReceiverKey};
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub read_only: bool,
     /// Replaces the default time limits after which a blocked cleanup is given up.
     pub cleanup_timeout: Option<Duration>,
+    /// How long a hook stays after no grant has fitted its binding any more.
+    pub missing_grant_timeout: Duration,
 }
 
 /// Values derived from the install key.
@@ -49,6 +51,8 @@ pub struct Keys {
 pub struct Triggers {
     /// Requests for connections.
     pub connections: UnboundedSender<ObjectRef<GitProviderConnection>>,
+    /// Requests for grants.
+    pub grants: UnboundedSender<ObjectRef<ConnectionGrant>>,
     /// Requests for bindings.
     pub bindings: UnboundedSender<ObjectRef<RepoBinding>>,
 }
@@ -57,6 +61,11 @@ impl Triggers {
     /// Requests a reconciliation of a connection.
     pub fn connection(&self, connection: &ConnectionTarget) {
         let _ = self.connections.send(ObjectRef::new(&connection.name).within(&connection.namespace));
+    }
+
+    /// Requests a reconciliation of a grant.
+    pub fn grant(&self, namespace: &str, name: &str) {
+        let _ = self.grants.send(ObjectRef::new(name).within(namespace));
     }
 
     /// Requests a reconciliation of a binding.

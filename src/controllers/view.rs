@@ -15,9 +15,10 @@ use serde::de::DeserializeOwned;
 use super::public_endpoints::PublicEndpoints;
 use super::{Keys, Sessions, Settings, Triggers, binding, install};
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
 use crate::network::NetworkPolicy;
+use crate::protocol::grant::Grants;
 use crate::providers::transport::{ProxySettings, Transport, TransportFactory};
 use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 
@@ -46,6 +47,10 @@ pub struct View {
     pub connections: Store<GitProviderConnection>,
     /// Cache of the bindings.
     pub bindings: Store<RepoBinding>,
+    /// Cache of the grants, for their own controller.
+    pub grant_objects: Store<ConnectionGrant>,
+    /// The grants, as they decide who may use a connection.
+    pub grants: Grants,
     /// Cache of the namespaces' metadata.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// What is remembered of each binding.

@@ -1,15 +1,21 @@
-//! Decides whether a connection lets a binding use it. Pure.
+//! Decides whether a connection may be used by a binding. Pure, except for the table of the known grants.
 
-use std::collections::BTreeMap;
+pub mod explain;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
+use parking_lot::RwLock;
 use url::Url;
 
-use crate::api::v1alpha1::connection::{AllowedBinding, GitProviderConnection, NamespacesFrom};
+use crate::api::v1alpha1::connection::Access;
+use crate::api::v1alpha1::grant::NamespacesFrom;
+use crate::api::v1alpha1::{ConnectionGrant, ConnectionGrantSpec, GitProviderConnection};
 use crate::network::HostPattern;
 use crate::protocol::glob;
-use crate::text::wording;
 
 /// A binding's request to use a connection.
 #[derive(Clone, Copy, Debug)]
@@ -24,211 +30,287 @@ pub struct Request<'a> {
     pub destination: Option<&'a Url>,
 }
 
-/// The rules of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// Its namespace.
-    pub namespace: Option<&'a str>,
-    /// Its `allowedBindings`.
-    pub allowed: Option<&'a [AllowedBinding]>,
+/// One `ConnectionGrant`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Namespace of the grant and of its connections.
+    pub namespace: String,
+    /// Name of the grant.
+    pub name: String,
+    /// What it allows.
+    pub spec: ConnectionGrantSpec,
+    /// The selectors of the spec; `Err` if one is invalid, which then selects nothing.
+    connections: Option<Result<Selector, String>>,
+    namespaces: Option<Result<Selector, String>>,
 }
 
-impl<'a> Rules<'a> {
-    /// The rules of this connection.
+/// What a rule says about a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryVerdict<'a> {
+    /// It includes the path, or no path is asked for.
+    Included,
+    /// It does not include the path.
+    NotIncluded,
+    /// It includes the path and excludes it by this pattern.
+    ExcludedBy(&'a str),
+}
+
+/// What a rule says about the parts of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict<'a> {
+    /// Whether it covers the namespace; `None` if that depends on labels that cannot be read.
+    pub namespace: Option<bool>,
+    /// What it says about the repository.
+    pub repository: RepositoryVerdict<'a>,
+    /// Whether it covers the destination.
+    pub destination: bool,
+}
+
+impl Verdict<'_> {
+    /// Whether the rule allows the request; `None` if that cannot be decided.
     #[must_use]
-    pub fn of(connection: &'a GitProviderConnection) -> Self {
-        Self { namespace: connection.metadata.namespace.as_deref(), allowed: connection.spec.allowed_bindings.as_deref() }
+    pub fn allows(&self) -> Option<bool> {
+        if self.repository == RepositoryVerdict::Included && self.destination { self.namespace } else { Some(false) }
     }
 }
 
-/// Whether the rules permit the request. `None` if the result depends on a namespace's labels and these cannot be read: that
-/// grants nothing new and withdraws nothing.
-///
-/// Without rules, a connection permits every repository for bindings of its own namespace, and no `webhook.url`.
-#[must_use]
-pub fn permits(rules: Rules<'_>, request: Request<'_>) -> Option<bool> {
-    let own = rules.namespace == Some(request.namespace);
-    let Some(rules) = rules.allowed else { return Some(own && request.destination.is_none()) };
-    let verdicts: Vec<_> = rules.iter().map(|rule| covers(rule, own, request)).collect();
-    if verdicts.contains(&Some(true)) {
-        Some(true)
-    } else if verdicts.contains(&None) {
-        None
-    } else {
-        Some(false)
+impl Rule {
+    /// The rule of a grant; `None` for one that is being deleted or that has no name.
+    #[must_use]
+    pub fn of(grant: &ConnectionGrant) -> Option<Self> {
+        if grant.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let read = |selector: &LabelSelector| Selector::try_from(selector.clone()).map_err(|error| error.to_string());
+        Some(Self {
+            namespace: grant.metadata.namespace.clone()?,
+            name: grant.metadata.name.clone()?,
+            connections: grant.spec.connection_selector.as_ref().map(read),
+            namespaces: grant.spec.namespaces.selector.as_ref().map(read),
+            spec: grant.spec.clone(),
+        })
+    }
+
+    /// The field of an invalid selector, and what is wrong with it.
+    #[must_use]
+    pub fn invalid_selector(&self) -> Option<(&'static str, &str)> {
+        let fields = [("spec.connectionSelector", &self.connections), ("spec.namespaces.selector", &self.namespaces)];
+        fields.into_iter().find_map(|(field, selector)| Some((field, selector.as_ref()?.as_ref().err()?.as_str())))
+    }
+
+    /// Whether the rule is about a connection of its own namespace with this name and these labels.
+    #[must_use]
+    pub fn is_about(&self, name: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
+        match (&self.spec.connection_ref, &self.connections) {
+            (Some(reference), _) => reference.name == name,
+            (None, Some(Ok(selector))) => selector.matches(labels.unwrap_or(&BTreeMap::new())),
+            (None, _) => false,
+        }
+    }
+
+    /// Whether the rule covers a namespace; `None` if that depends on labels that cannot be read.
+    #[must_use]
+    pub fn covers_namespace(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Option<bool> {
+        match (self.spec.namespaces.from, &self.namespaces) {
+            (NamespacesFrom::Same, _) => Some(namespace == self.namespace),
+            (NamespacesFrom::All, _) => Some(true),
+            (NamespacesFrom::Selector, Some(Ok(selector))) => labels.map(|labels| selector.matches(labels)),
+            (NamespacesFrom::Selector, _) => Some(false),
+        }
+    }
+
+    /// What the rule says about a request.
+    #[must_use]
+    pub fn judge(&self, request: Request<'_>) -> Verdict<'_> {
+        Verdict {
+            namespace: self.covers_namespace(request.namespace, request.namespace_labels),
+            repository: self.repository(request.repository),
+            destination: request.destination.is_none_or(|url| self.covers_destination(url)),
+        }
+    }
+
+    /// As [`Verdict::allows`]. The comparison with the patterns comes last, because it takes the most time.
+    #[must_use]
+    pub fn allows(&self, request: Request<'_>) -> Option<bool> {
+        let namespace = self.covers_namespace(request.namespace, request.namespace_labels);
+        let refused = namespace == Some(false)
+            || request.destination.is_some_and(|url| !self.covers_destination(url))
+            || self.repository(request.repository) != RepositoryVerdict::Included;
+        if refused { Some(false) } else { namespace }
+    }
+
+    fn repository(&self, repository: Option<&str>) -> RepositoryVerdict<'_> {
+        let Some(repository) = repository else { return RepositoryVerdict::Included };
+        let repository = repository.to_lowercase();
+        let fits = |pattern: &&String| glob::matches(&pattern.to_lowercase(), &repository);
+        let repositories = &self.spec.repositories;
+        if !repositories.include.iter().any(|pattern| fits(&pattern)) {
+            return RepositoryVerdict::NotIncluded;
+        }
+        let excluded = repositories.exclude.iter().find(fits);
+        excluded.map_or(RepositoryVerdict::Included, |pattern| RepositoryVerdict::ExcludedBy(pattern))
+    }
+
+    fn covers_destination(&self, url: &Url) -> bool {
+        self.spec.destination_hosts.iter().filter_map(|host| host.parse::<HostPattern>().ok()).any(|host| host.matches(url))
     }
 }
 
-fn covers(rule: &AllowedBinding, own: bool, request: Request<'_>) -> Option<bool> {
-    if !repository_fits(rule, request.repository) || !destination_fits(rule, request.destination) {
-        return Some(false);
+/// Everything that decides who may use one connection.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Namespace of the connection.
+    pub namespace: String,
+    /// Who may use it without a grant.
+    pub access: Access,
+    /// The grants that are about it, by name; `None` until the grants have been listed.
+    pub grants: Option<Vec<Arc<Rule>>>,
+}
+
+impl Rules {
+    /// Whether the request is one that needs no grant.
+    #[must_use]
+    pub fn need_no_grant(&self, request: Request<'_>) -> bool {
+        self.access == Access::SameNamespace && self.namespace == request.namespace && request.destination.is_none()
     }
-    match (rule.namespaces.from, &rule.namespaces.selector) {
-        (NamespacesFrom::Same, _) => Some(own),
-        (NamespacesFrom::All, _) => Some(true),
-        (NamespacesFrom::Selector, Some(selector)) => request.namespace_labels.map(|labels| selects(selector, labels)),
-        (NamespacesFrom::Selector, None) => Some(false),
+
+    /// Whether the request is permitted: it needs no grant, or any of the grants allows it. `None` if the result depends on a
+    /// namespace's labels which cannot be read, or on grants that have not been listed: that grants nothing new and withdraws
+    /// nothing.
+    #[must_use]
+    pub fn permit(&self, request: Request<'_>) -> Option<bool> {
+        if self.need_no_grant(request) {
+            return Some(true);
+        }
+        let mut result = Some(false);
+        for rule in self.grants.as_ref()? {
+            match rule.allows(request) {
+                Some(true) => return Some(true),
+                None => result = None,
+                Some(false) => {}
+            }
+        }
+        result
     }
-}
 
-fn repository_fits(rule: &AllowedBinding, repository: Option<&str>) -> bool {
-    let Some(repository) = repository else { return true };
-    // The schema requires patterns in all rules except those for the own namespace.
-    let unrestricted = rule.repositories.is_empty() && rule.namespaces.from == NamespacesFrom::Same;
-    let repository = repository.to_lowercase();
-    unrestricted || rule.repositories.iter().any(|pattern| glob::matches(&pattern.to_lowercase(), &repository))
-}
-
-fn destination_fits(rule: &AllowedBinding, destination: Option<&Url>) -> bool {
-    let Some(url) = destination else { return true };
-    rule.destination_hosts.iter().filter_map(|host| host.parse::<HostPattern>().ok()).any(|host| host.matches(url))
-}
-
-/// What a connection lacks to permit a binding of its own namespace, and how to add it, as text for users.
-#[must_use]
-pub fn lacking(
-    connection: &GitProviderConnection,
-    labels: Option<&BTreeMap<String, String>>,
-    repository: &str,
-    destination: Option<&Url>,
-) -> String {
-    let host = destination.and_then(Url::host_str).unwrap_or_default();
-    let Some(rules) = &connection.spec.allowed_bindings else {
-        return format!(
-            "webhook.url leads to {host}, and a connection without allowedBindings allows no webhook.url; add the rule {{namespaces: {{from: \
-             Same}}, destinationHosts: [{host}]}} to its spec.allowedBindings"
-        );
-    };
-    let here = rules.iter().filter(|rule| match (rule.namespaces.from, &rule.namespaces.selector) {
-        (NamespacesFrom::Same | NamespacesFrom::All, _) => true,
-        (NamespacesFrom::Selector, Some(selector)) => labels.is_some_and(|labels| selects(selector, labels)),
-        (NamespacesFrom::Selector, None) => false,
-    });
-    let (fitting, others): (Vec<_>, Vec<_>) = here.partition(|rule| repository_fits(rule, Some(repository)));
-    let patterns: Vec<&str> = others.iter().flat_map(|rule| &rule.repositories).map(String::as_str).collect();
-    match (fitting.is_empty(), patterns.is_empty()) {
-        (true, true) => "none of its allowedBindings allows its own namespace; add the rule {namespaces: {from: Same}}".to_owned(),
-        (true, false) => format!(
-            "the rules in its allowedBindings for this namespace list the repositories {}, which do not match {}; extend a rule",
-            patterns.join(", "),
-            wording::quoted(repository)
-        ),
-        (false, _) => format!(
-            "webhook.url leads to {host}, which is not in destinationHosts of any rule in its allowedBindings for this namespace and \
-             repository; add {host} there"
-        ),
+    /// Whether these are the same rules. Grants that did not change are shared.
+    #[must_use]
+    pub fn are(&self, others: &Self) -> bool {
+        let same = |ours: &Vec<Arc<Rule>>, theirs: &Vec<Arc<Rule>>| {
+            ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(our, their)| Arc::ptr_eq(our, their))
+        };
+        let grants = match (&self.grants, &others.grants) {
+            (Some(ours), Some(theirs)) => same(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        grants && self.access == others.access && self.namespace == others.namespace
     }
 }
 
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+/// A change to a grant: what it said before and what it says now; `None` where it does not count.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// What it said before.
+    pub before: Option<Arc<Rule>>,
+    /// What it says now.
+    pub after: Option<Arc<Rule>>,
+}
+
+impl Changed {
+    /// The rules that said or say something.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.before.iter().chain(&self.after).map(|rule| &**rule)
+    }
+}
+
+/// The known grants. Clones share one table.
+#[derive(Clone, Default)]
+pub struct Grants(Arc<RwLock<Table>>);
+
+#[derive(Default)]
+struct Table {
+    listed: bool,
+    /// By namespace and name.
+    rules: HashMap<String, BTreeMap<String, Arc<Rule>>>,
+}
+
+impl Grants {
+    /// The grants of a complete listing.
+    #[must_use]
+    pub fn listing<'a>(grants: impl IntoIterator<Item = &'a ConnectionGrant>) -> Self {
+        let known = Self::default();
+        for grant in grants {
+            known.apply(grant);
+        }
+        known.listed();
+        known
+    }
+
+    /// Adds or updates a grant. `None` if it says the same as before.
+    pub fn apply(&self, grant: &ConnectionGrant) -> Option<Changed> {
+        let Some(rule) = Rule::of(grant) else { return self.remove(&grant.namespace().unwrap_or_default(), &grant.name_any()) };
+        let mut table = self.0.write();
+        let rules = table.rules.entry(rule.namespace.clone()).or_default();
+        if rules.get(&rule.name).is_some_and(|known| known.spec == rule.spec) {
+            return None;
+        }
+        let rule = Arc::new(rule);
+        let before = rules.insert(rule.name.clone(), Arc::clone(&rule));
+        Some(Changed { before, after: Some(rule) })
+    }
+
+    /// Removes a grant. `None` if it was not known.
+    pub fn remove(&self, namespace: &str, name: &str) -> Option<Changed> {
+        let mut table = self.0.write();
+        let rules = table.rules.get_mut(namespace)?;
+        let before = rules.remove(name)?;
+        if rules.is_empty() {
+            table.rules.remove(namespace);
+        }
+        Some(Changed { before: Some(before), after: None })
+    }
+
+    /// Records that every existing grant is known. Until then nothing that needs a grant is decided.
+    pub fn listed(&self) {
+        self.0.write().listed = true;
+    }
+
+    /// Whether every existing grant is known.
+    #[must_use]
+    pub fn are_listed(&self) -> bool {
+        self.0.read().listed
+    }
+
+    /// The rules of a connection.
+    #[must_use]
+    pub fn of(&self, connection: &GitProviderConnection) -> Rules {
+        let ObjectMeta { namespace, name, labels, .. } = &connection.metadata;
+        let (namespace, name) = (namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
+        self.rules(namespace, name, labels.as_ref(), connection.spec.access)
+    }
+
+    /// The rules of a connection of this namespace, name, labels and access.
+    #[must_use]
+    pub fn rules(&self, namespace: &str, name: &str, labels: Option<&BTreeMap<String, String>>, access: Access) -> Rules {
+        let table = self.0.read();
+        let within = || table.rules.get(namespace).into_iter().flat_map(BTreeMap::values);
+        let grants = table.listed.then(|| within().filter(|rule| rule.is_about(name, labels)).cloned().collect());
+        Rules { namespace: namespace.to_owned(), access, grants }
+    }
+
+    /// The grants of a namespace.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Vec<Arc<Rule>> {
+        self.0.read().rules.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// All grants.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Rule>> {
+        self.0.read().rules.values().flat_map(BTreeMap::values).cloned().collect()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn permits(connection: &GitProviderConnection, request: Request<'_>) -> Option<bool> {
-        super::permits(Rules::of(connection), request)
-    }
-
-    fn connection(rules: Option<serde_json::Value>) -> GitProviderConnection {
-        let mut spec = json!({"provider": {"gitea": {"url": "https://gitea.acme.io", "organization": "acme"}}});
-        if let Some(rules) = rules {
-            spec["allowedBindings"] = rules;
-        }
-        serde_json::from_value(json!({
-            "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
-            "metadata": {"name": "c", "namespace": "platform"}, "spec": spec,
-        }))
-        .unwrap()
-    }
-
-    fn ask<'a>(namespace: &'a str, repository: &'a str, labels: Option<&'a BTreeMap<String, String>>) -> Request<'a> {
-        Request { namespace, namespace_labels: labels, repository: Some(repository), destination: None }
-    }
-
-    #[test]
-    fn without_rules_only_the_own_namespace_is_permitted() {
-        let connection = connection(None);
-        assert_eq!(permits(&connection, ask("platform", "acme/shop", None)), Some(true));
-        assert_eq!(permits(&connection, ask("team", "acme/shop", None)), Some(false));
-        let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
-        assert_eq!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/shop", None) }), Some(false));
-    }
-
-    #[test]
-    fn an_empty_list_of_rules_permits_nobody() {
-        assert_eq!(permits(&connection(Some(json!([]))), ask("platform", "acme/shop", None)), Some(false));
-    }
-
-    #[test]
-    fn a_namespace_is_checked_even_if_the_path_is_invalid() {
-        let connection = connection(Some(json!([{"namespaces": {"from": "Same"}, "repositories": ["acme/shop"]}])));
-        let asks = |namespace| Request { repository: None, ..ask(namespace, "", None) };
-        assert_eq!(permits(&connection, asks("platform")), Some(true));
-        assert_eq!(permits(&connection, asks("team")), Some(false));
-    }
-
-    #[test]
-    fn rules_select_namespaces_repositories_and_destinations() {
-        let connection = connection(Some(json!([
-            {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["Acme/shop-*"]},
-            {"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.io"]},
-        ])));
-        let shop = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
-        let other = BTreeMap::from([("team".to_owned(), "other".to_owned())]);
-        assert_eq!(permits(&connection, ask("team", "acme/SHOP-api", Some(&shop))), Some(true));
-        assert_eq!(permits(&connection, ask("team", "acme/cart", Some(&shop))), Some(false));
-        assert_eq!(permits(&connection, ask("team", "acme/shop-api", Some(&other))), Some(false));
-        assert_eq!(permits(&connection, ask("team", "acme/shop-api", None)), None, "without readable labels there is no decision");
-        assert_eq!(permits(&connection, ask("team", "acme/cart", None)), Some(false), "no labels could grant this");
-        let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
-        assert_eq!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/cart", None) }), Some(true));
-        let elsewhere = Url::parse("https://evil.example/hook").unwrap();
-        assert_eq!(permits(&connection, Request { destination: Some(&elsewhere), ..ask("platform", "acme/cart", None) }), Some(false));
-    }
-
-    /// For the own namespace, the message names the part of the rules that does not match, and what to add.
-    #[test]
-    fn names_the_missing_part_of_a_rule_for_the_own_namespace() {
-        let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
-        let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
-        let same = |more: serde_json::Value| {
-            let mut rule = json!({"namespaces": {"from": "Same"}});
-            rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            Some(json!([rule]))
-        };
-        let selected =
-            json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/*"]}]);
-        for (rules, destination, words) in [
-            (
-                None,
-                Some(&url),
-                "a connection without allowedBindings allows no webhook.url; add the rule {namespaces: {from: Same}, \
-                 destinationHosts: [argocd.acme.io]}",
-            ),
-            (same(json!({})), Some(&url), "add argocd.acme.io there"),
-            (
-                same(json!({"destinationHosts": ["ci.acme.io"]})),
-                Some(&url),
-                "which is not in destinationHosts of any rule in its allowedBindings for this namespace and repository",
-            ),
-            (
-                same(json!({"repositories": ["acme/cart", "acme/pay-*"]})),
-                None,
-                "list the repositories acme/cart, acme/pay-*, which do not match \"acme/shop\"",
-            ),
-            (Some(json!([])), None, "add the rule {namespaces: {from: Same}}"),
-            (Some(selected), Some(&url), "repository; add argocd.acme.io there"),
-        ] {
-            let connection = connection(rules);
-            let request = Request { destination, ..ask("platform", "acme/shop", Some(&labels)) };
-            assert_eq!(permits(&connection, request), Some(false), "{words}");
-            let text = lacking(&connection, Some(&labels), "acme/shop", destination);
-            assert!(text.contains(words), "{text}");
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 
 mod secrets;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::filter::Filter;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSpec};
-use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
+use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, REDELIVER_REQUESTED_AT, Reason, RepoBinding};
-use crate::protocol::grant::{self, Request, Rules};
+use crate::protocol::grant::{Changed, Grants, Request, Rules};
 use crate::protocol::keys::{ConnectedBinding, ReceiverKey};
 use crate::protocol::secret::WebhookSecret;
 use crate::protocol::sink_target::{self, NotServed, SinkTarget};
@@ -57,6 +57,8 @@ pub(super) struct RouteConfig {
     /// Whether the status describes an older spec, so that it may contain the former repository.
     behind: bool,
     own_secret: bool,
+    /// Whether the status tells of a webhook, which the controller removes only after a missing grant counts as withdrawn.
+    has_webhook: bool,
     secret_version: Option<String>,
     previous: Vec<(String, Option<Timestamp>)>,
     changed_at: Option<Timestamp>,
@@ -84,10 +86,11 @@ pub(super) struct Sink {
 
 /// The facts about a connection.
 pub(super) struct Connection {
-    pub(super) spec: ProviderSpec,
-    namespace: Option<String>,
-    /// The bindings that may use it.
-    pub(super) allowed: Option<Vec<AllowedBinding>>,
+    spec: ProviderSpec,
+    name: String,
+    labels: Option<BTreeMap<String, String>>,
+    /// Who may use it.
+    rules: Rules,
     provider: Option<&'static dyn Provider>,
     endpoint: Option<Endpoint>,
 }
@@ -183,6 +186,7 @@ impl RouteConfig {
             repository: binding.spec.repository.clone(),
             known: repository.map(|known| Known { id: known.id.clone(), path: known.path.clone() }),
             behind: status.and_then(|status| status.observed_generation) != binding.metadata.generation,
+            has_webhook: secret.is_some(),
             own_secret: webhook.is_some_and(|webhook| webhook.secret_ref.is_some()),
             secret_version: secret.and_then(|secret| secret.secret_version.clone()),
             previous: secret
@@ -269,17 +273,48 @@ impl RouteAccess {
 }
 
 impl Connection {
-    pub(super) fn new(connection: &GitProviderConnection, provider: Option<&'static dyn Provider>) -> Self {
+    pub(super) fn new(connection: &GitProviderConnection, provider: Option<&'static dyn Provider>, grants: &Grants) -> Self {
         let spec = connection.spec.provider.clone();
         let endpoint = provider.and_then(|provider| provider.endpoint(&spec).ok());
-        let (namespace, allowed) = (connection.metadata.namespace.clone(), connection.spec.allowed_bindings.clone());
-        Self { spec, namespace, allowed, provider, endpoint }
+        let (name, labels) = (connection.metadata.name.clone().unwrap_or_default(), connection.metadata.labels.clone());
+        Self { spec, name, labels, rules: grants.of(connection), provider, endpoint }
     }
 
-    /// Whether its rules certainly refuse a path to a namespace. The labels of namespaces are not known here.
+    /// Whether nothing that affects a route differs.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.spec == other.spec && self.labels == other.labels && self.rules.are(&other.rules)
+    }
+
+    /// Whether a changed grant is or was about it.
+    pub(super) fn is_affected(&self, changed: &Changed) -> bool {
+        changed.rules().any(|rule| rule.namespace == self.rules.namespace && rule.is_about(&self.name, self.labels.as_ref()))
+    }
+
+    /// The same connection with the present grants.
+    pub(super) fn with_rules(&self, grants: &Grants) -> Self {
+        Self {
+            spec: self.spec.clone(),
+            name: self.name.clone(),
+            labels: self.labels.clone(),
+            rules: grants.rules(&self.rules.namespace, &self.name, self.labels.as_ref(), self.rules.access),
+            provider: self.provider,
+            endpoint: self.endpoint.clone(),
+        }
+    }
+
+    /// Whether it permits a path to a namespace; `None` if that cannot be decided. The labels of namespaces are not known here.
+    fn permits(&self, namespace: &str, repository: Option<&str>) -> Option<bool> {
+        self.rules.permit(Request { namespace, namespace_labels: None, repository, destination: None })
+    }
+
+    /// Whether its rules certainly refuse a path to a namespace.
     fn refuses(&self, namespace: &str, repository: Option<&str>) -> bool {
-        let rules = Rules { namespace: self.namespace.as_deref(), allowed: self.allowed.as_deref() };
-        grant::permits(rules, Request { namespace, namespace_labels: None, repository, destination: None }) == Some(false)
+        self.permits(namespace, repository) == Some(false)
+    }
+
+    /// Whether its rules are known as far as a namespace needs them. Without the grants, a path that needs one is not confirmed.
+    fn knows_rules_for(&self, namespace: &str) -> bool {
+        self.rules.grants.is_some() || self.permits(namespace, None) == Some(true)
     }
 }
 
@@ -357,9 +392,11 @@ impl Route {
         self.config.former.iter().map(route).collect()
     }
 
-    /// Whether received events may be sent to the sinks. While the connection is missing, its grant cannot be confirmed.
+    /// Whether received events may be sent to the sinks. While the connection is missing or the grants are not listed, its grant
+    /// cannot be confirmed.
     pub(super) fn may_send(&self) -> bool {
-        self.connection.is_some() && self.may_have_events()
+        let is_known = |connection: &Arc<Connection>| connection.knows_rules_for(&self.config.namespace);
+        self.connection.as_ref().is_some_and(is_known) && self.may_have_events()
     }
 
     /// Whether nothing forbids to send its events, as far as is known.
@@ -423,10 +460,10 @@ impl Route {
         self.config.known.as_ref().map(|known| known.id.as_str())
     }
 
-    /// Whether events that were received for it certainly must not be sent: it has no webhook here any more, or the connection's
-    /// own rules refuse it.
+    /// Whether events that were received for it will never be sent: it has no webhook here any more, or the grant was withdrawn. A
+    /// missing grant may come back as long as the controller leaves the webhook; until then the events are pending.
     pub(super) fn is_over(&self) -> bool {
-        self.config.access == RouteAccess::Closed || self.is_refused()
+        self.config.access == RouteAccess::Closed || (self.is_refused() && !self.config.has_webhook)
     }
 
     /// The source of this repository's events: its path at the connection's own web address. An address that an answer of the

@@ -14,9 +14,10 @@ use super::route::{Connection, FailureLimit, Route, RouteConfig, Sink, UserSecre
 pub use super::services::ServiceWatch;
 use super::services::Services;
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
 use crate::network::NetworkPolicy;
+use crate::protocol::grant::Grants;
 use crate::protocol::keys::{HOOK_ID_LENGTH, ReceiverKey};
 use crate::protocol::sink_service::ServiceFacts;
 use crate::protocol::sink_target::NotServed;
@@ -86,6 +87,7 @@ pub struct Routes(Arc<Inner>);
 struct Inner {
     config: RoutesConfig,
     table: RwLock<Table>,
+    grants: Grants,
     services: RwLock<Services>,
 }
 
@@ -122,7 +124,7 @@ impl Routes {
     #[must_use]
     pub fn new(config: RoutesConfig) -> Self {
         let services = RwLock::new(Services::of(&config.namespaces, Arc::clone(&config.service_watch)));
-        Self(Arc::new(Inner { config, table: RwLock::default(), services }))
+        Self(Arc::new(Inner { config, table: RwLock::default(), grants: Grants::default(), services }))
     }
 
     /// Number of known bindings, with an open or a closed route.
@@ -156,13 +158,13 @@ impl Routes {
     pub fn apply_connection(&self, connection: &GitProviderConnection) {
         let (Some(namespace), Some(name)) = (connection.metadata.namespace.clone(), connection.metadata.name.clone()) else { return };
         let target = ConnectionTarget { namespace, name };
+        // Within the lock, so that a grant that changes meanwhile is followed afterwards.
+        let mut table = self.0.table.write();
+        let known = self.connection(connection);
         // Nearly every event changes only the status, which affects no route.
-        let same = |known: &Arc<Connection>| known.spec == connection.spec.provider && known.allowed == connection.spec.allowed_bindings;
-        if self.0.table.read().connections.get(&target).is_some_and(same) {
+        if table.connections.get(&target).is_some_and(|before| before.is_same(&known)) {
             return;
         }
-        let known = self.connection(connection);
-        let mut table = self.0.table.write();
         table.connections.insert(target.clone(), Arc::new(known));
         table.refresh(|route_config| route_config.is_about(&target));
     }
@@ -174,6 +176,36 @@ impl Routes {
         if table.connections.remove(&target).is_some() {
             table.refresh(|route_config| route_config.is_about(&target));
         }
+    }
+
+    /// Adds or updates a grant. Only the routes of the connections that it is about are rebuilt.
+    pub fn apply_grant(&self, grant: &ConnectionGrant) {
+        if let Some(changed) = self.0.grants.apply(grant) {
+            self.follow_grants(|connection| connection.is_affected(&changed));
+        }
+    }
+
+    /// Removes a grant that no longer exists.
+    pub fn remove_grant(&self, namespace: &str, name: &str) {
+        if let Some(changed) = self.0.grants.remove(namespace, name) {
+            self.follow_grants(|connection| connection.is_affected(&changed));
+        }
+    }
+
+    /// Records that every existing grant is known. Before that no route closes for want of a grant, and nothing that needs one is
+    /// sent.
+    pub fn grants_are_listed(&self) {
+        self.0.grants.listed();
+        self.follow_grants(|_| true);
+    }
+
+    fn follow_grants(&self, is_affected: impl Fn(&Connection) -> bool) {
+        let mut table = self.0.table.write();
+        let affected = table.connections.iter().filter(|(_, connection)| is_affected(connection));
+        let affected: HashMap<_, _> =
+            affected.map(|(target, known)| (target.clone(), Arc::new(known.with_rules(&self.0.grants)))).collect();
+        table.connections.extend(affected.clone());
+        table.refresh(|route_config| affected.keys().any(|target| route_config.is_about(target)));
     }
 
     /// Replaces the users' own secrets, and what the sinks need, of every binding of a shard. Pass an empty map when the Secret of the shard no longer
@@ -301,7 +333,7 @@ impl Routes {
 
     fn connection(&self, connection: &GitProviderConnection) -> Connection {
         let provider = connection.spec.provider.kind().and_then(|kind| (self.0.config.providers)(kind));
-        Connection::new(connection, provider)
+        Connection::new(connection, provider, &self.0.grants)
     }
 }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::error::RunError;
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
 use crate::k8s::config;
 use crate::network::NetworkPolicy;
 use crate::telemetry::freshness::WatchHealth;
@@ -34,8 +34,9 @@ pub(super) async fn client(health: &WatchHealth) -> Result<Client, RunError> {
 
 /// Checks that the cluster knows our kinds, with a clear error if not.
 pub(super) async fn check_definitions(client: &Client, namespaces: &[String]) -> Result<(), RunError> {
-    let [connections, bindings] = kinds();
+    let [connections, grants, bindings] = kinds();
     check::<GitProviderConnection>(client, namespaces, connections).await?;
+    check::<ConnectionGrant>(client, namespaces, grants).await?;
     check::<RepoBinding>(client, namespaces, bindings).await
 }
 
@@ -80,6 +81,6 @@ async fn api_servers() -> Vec<IpAddr> {
 }
 
 /// Plural names of the kinds, for messages.
-pub(super) fn kinds() -> [String; 2] {
-    [GitProviderConnection::plural(&()).into_owned(), RepoBinding::plural(&()).into_owned()]
+pub(super) fn kinds() -> [String; 3] {
+    [GitProviderConnection::plural(&()), ConnectionGrant::plural(&()), RepoBinding::plural(&())].map(std::borrow::Cow::into_owned)
 }

@@ -190,7 +190,7 @@ async fn start_receiver(
     app.ready.push(("services", Box::new(move || listed.check_services())));
     let health = app.health.clone();
     let fresh = synced.clone();
-    let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);
+    let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections", "/connectiongrants"]);
     let mut receiver_config = ReceiverConfig::new(config.listen, outbox(&config.outbox));
     receiver_config.limits.shutdown = config.drain_timeout;
     let mut receiver = Receiver::open(receiver_config, &routes, &network, Arc::new(freshness), &mut app.registry).await?;
@@ -247,10 +247,11 @@ async fn start_controllers(
     let deadline = Arc::new(LeaseDeadline::new(clock.clone()));
     let lease: Arc<dyn Lease> = if config.leader_election { deadline.clone() } else { Arc::new(Unleased) };
     let (connections, connection_requests) = mpsc::unbounded_channel();
+    let (grants, grant_requests) = mpsc::unbounded_channel();
     let (bindings, binding_requests) = mpsc::unbounded_channel();
     let (sessions, session_changes) = mpsc::unbounded_channel();
-    let triggers = Triggers { connections, bindings };
-    let bindings_changed = watched.trigger(&triggers);
+    let triggers = Triggers { connections, grants, bindings };
+    let usage_changed = watched.trigger(&triggers);
     let transports = TransportFactory::new(Arc::clone(&network), lease, clock.clone(), &mut app.registry);
     let reporter = Reporter { controller: "forgebind".to_owned(), instance: Some(config.replica.clone()) };
     let view = View {
@@ -265,6 +266,8 @@ async fn start_controllers(
         sessions: Sessions::new(sessions),
         connections: watched.connections(),
         bindings: watched.bindings(),
+        grant_objects: watched.grants(),
+        grants: watched.rules(),
         namespaces: watched.namespaces(),
         memory: Memories::default(),
         prepared: PreparedEntries::default(),
@@ -277,6 +280,7 @@ async fn start_controllers(
         client: client.clone(),
         leftovers: controllers::leftovers::Pending::default(),
         writes: WriteTracker::default(),
+        grant_counts: controllers::grant::CountTimes::default(),
         backoff: Backoff::default(),
         recorder: Recorder::new(client.clone(), reporter),
         metrics: controllers::metrics::Metrics::register(&mut app.registry),
@@ -295,10 +299,11 @@ async fn start_controllers(
     }));
     let source = evidence_source(config, client, &keys.receiver, evidence, app);
     let (election, leading) = start_election(config, client, deadline).await?;
-    let requests = Requests { connections: connection_requests, bindings: binding_requests, sessions: session_changes };
+    let requests =
+        Requests { connections: connection_requests, grants: grant_requests, bindings: binding_requests, sessions: session_changes };
     let stop = app.stop.clone();
     app.tasks.spawn(async move {
-        let usage = controllers::connection::usage::follow(&context.view, &bindings_changed);
+        let usage = controllers::connection::usage::follow(&context.view, &usage_changed);
         tokio::select! {
             () = driver::run(Arc::clone(&context), requests, leading, source, stop) => Ok(()),
             () = usage => Err(RunError::Ended("the count of bindings")),
@@ -314,6 +319,7 @@ fn settings(config: &Config) -> Settings {
         providers: config.providers.clone(),
         read_only: config.read_only,
         cleanup_timeout: config.cleanup_timeout,
+        missing_grant_timeout: config.missing_grant_timeout,
     }
 }
 

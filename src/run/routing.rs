@@ -46,13 +46,14 @@ fn services_path(namespace: Option<&str>) -> String {
 #[derive(Clone, Default)]
 pub(super) struct Synced {
     connections: Arc<AtomicBool>,
+    grants: Arc<AtomicBool>,
     bindings: Arc<AtomicBool>,
     services: Arc<AtomicBool>,
 }
 
 impl Synced {
     pub(super) fn all(&self) -> bool {
-        self.connections.load(Ordering::Acquire) && self.bindings.load(Ordering::Acquire)
+        [&self.connections, &self.grants, &self.bindings].iter().all(|listed| listed.load(Ordering::Acquire))
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -88,6 +89,19 @@ pub(super) fn follow(routes: &Routes, watched: &mut Watched, client: &Client, na
         Change::Deleted(connection) => table.remove_connection(&connection.namespace().unwrap_or_default(), &connection.name_any()),
         Change::Ready => complete.store(true, Ordering::Release),
         Change::Invalid(_) => {}
+    }));
+    let (table, complete) = (routes.clone(), Arc::clone(&synced.grants));
+    watched.on_grants(Box::new(move |change| match change {
+        Change::Applied(grant) => table.apply_grant(grant),
+        Change::Deleted(grant) => table.remove_grant(&grant.namespace().unwrap_or_default(), &grant.name_any()),
+        Change::Invalid(invalid) => {
+            let metadata = &invalid.metadata;
+            table.remove_grant(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+        }
+        Change::Ready => {
+            table.grants_are_listed();
+            complete.store(true, Ordering::Release);
+        }
     }));
     let (table, complete) = (routes.clone(), Arc::clone(&synced.bindings));
     let prepared = routes.clone();

@@ -30,8 +30,8 @@ use super::code_label;
 pub const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// Watched resources, as they occur at the end of a path. Any other is labelled `other`.
-const RESOURCES: [&str; 7] =
-    ["gitproviderconnections", "repobindings", "namespaces", "secrets", "configmaps", "endpointslices", "services"];
+const RESOURCES: [&str; 8] =
+    ["gitproviderconnections", "connectiongrants", "repobindings", "namespaces", "secrets", "configmaps", "endpointslices", "services"];
 
 /// Labels of a request to the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -92,7 +92,7 @@ fn grant(subject: &Subject) -> Link {
         Some(_) if binding.namespace().as_deref() == Some(&target.namespace) => {
             Link::ok(link, "the connection allows this namespace, its own")
         }
-        Some(_) => Link::ok(link, format!("allowedBindings of {}/{} cover this binding", target.namespace, target.name)),
+        Some(_) => Link::ok(link, format!("a ConnectionGrant of {}/{} allows this binding", target.namespace, target.name)),
         None => Link::unknown(link, "not checked yet"),
     }
 }

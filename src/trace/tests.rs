@@ -122,7 +122,7 @@ const CAUSES: &[Cause] = &[
             "ConnectionReady",
             "False",
             "RefNotPermitted",
-            "connection acme does not exist in that namespace or does not allow this binding; ask its owner for a rule in allowedBindings \
+            "connection acme does not exist in that namespace or does not allow this binding; ask its owner for a ConnectionGrant \
              that covers this namespace, the repository",
         );
         *connection = None;

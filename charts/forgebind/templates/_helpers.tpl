@@ -197,6 +197,9 @@ default
 {{- if $values.readOnly }}
 - --read-only
 {{- end }}
+{{- with $values.missingGrantTimeout }}
+- --missing-grant-timeout={{ . }}
+{{- end }}
 {{- with $values.cleanupTimeout }}
 - --cleanup-timeout={{ . }}
 {{- end }}

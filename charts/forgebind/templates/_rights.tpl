@@ -2,7 +2,7 @@
 Permissions of each process at the API server, by scope. All Roles are made from this list. A test runs the processes with
 these permissions and compares the list with the API server's audit log, so that no verb is missing or unused.
 
-watched     connections, bindings and Services, in every namespace, or in each watched namespace if rbac.scope is Namespaced
+watched     connections, grants, bindings and Services, in every namespace, or in each watched namespace if rbac.scope is Namespaced
 references  Secrets and ConfigMaps, in each of secretNamespaces
 own         objects in the namespace of the release
 cluster     cluster objects
@@ -17,7 +17,8 @@ controller:
   watched:
   # Reads specs and patches finalizers.
   - {apiGroups: [forgebind.dev], resources: [gitproviderconnections, repobindings], verbs: [list, patch, watch]}
-  - {apiGroups: [forgebind.dev], resources: [gitproviderconnections/status, repobindings/status], verbs: [patch]}
+  - {apiGroups: [forgebind.dev], resources: [connectiongrants], verbs: [list, watch]}
+  - {apiGroups: [forgebind.dev], resources: [gitproviderconnections/status, connectiongrants/status, repobindings/status], verbs: [patch]}
   - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
   references:
   - {apiGroups: [""], resources: [configmaps, secrets], verbs: [get, list, watch]}
@@ -42,7 +43,7 @@ controller:
 receiver:
   watched:
   {{- if eq .Values.mode "Separate" }}
-  - {apiGroups: [forgebind.dev], resources: [gitproviderconnections, repobindings], verbs: [list, watch]}
+  - {apiGroups: [forgebind.dev], resources: [gitproviderconnections, connectiongrants, repobindings], verbs: [list, watch]}
   {{- end }}
   # The addresses of the Services that sinks name. No DNS name of a Service is resolved.
   - {apiGroups: [""], resources: [services], verbs: [list, watch]}

@@ -1,4 +1,4 @@
--- Health of a GitProviderConnection or RepoBinding for Argo CD, derived from its conditions. It differs from kstatus in one
+-- Health of a GitProviderConnection, ConnectionGrant or RepoBinding for Argo CD, derived from its conditions. It differs from kstatus in one
 -- case: a suspended object is Suspended. An object that only observes is Healthy, with its plan in the message.
 local conditions = {}
 if obj.status ~= nil and obj.status.conditions ~= nil then

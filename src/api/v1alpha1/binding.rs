@@ -46,9 +46,9 @@ pub const ANY_EARLIER_VERSION: &str = "*";
         .message("a sink can only ask for events that webhook.events lists"),
 )]
 pub struct RepoBindingSpec {
-    /// Connection through which Forgebind reaches the repository. Its `allowedBindings` must allow this binding; otherwise
-    /// Ready is False with the reason `RefNotPermitted`. When the connection changes, Forgebind creates the new webhook
-    /// before it deletes the old one.
+    /// Connection through which Forgebind reaches the repository. A connection of another namespace needs a `ConnectionGrant`
+    /// there that allows this binding; otherwise Ready is False with the reason `RefNotPermitted`. When the connection
+    /// changes, Forgebind creates the new webhook before it deletes the old one.
     pub connection_ref: ConnectionReference,
     /// Repository at the provider: its path in the provider's form, such as acme/shop, or its https or ssh clone URL. A URL
     /// must be on the connection's server and must not contain a password. At most 2048 characters. A repository that the
@@ -155,7 +155,7 @@ pub struct WebhookSpec {
     /// Endpoint to which the provider delivers instead of Forgebind's receiver, such as the webhook address of a CI server.
     /// An http or https URL without user name or fragment, at most 2048 characters. It may have a query such as ?job=shop,
     /// to which Forgebind adds its own marker. Do not put a secret into the query: everyone who can read this object can
-    /// read it. Requires `secretRef` and excludes sinks. The connection's `allowedBindings` must list the host in
+    /// read it. Requires `secretRef` and excludes sinks. A `ConnectionGrant` of the connection must list the host in
     /// `destinationHosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HookAddress>,

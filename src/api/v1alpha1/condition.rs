@@ -11,8 +11,8 @@ pub enum Carrier {
     Connection,
     /// `RepoBinding`.
     Binding,
-    /// Both kinds.
-    Both,
+    /// Every kind.
+    All,
 }
 
 macro_rules! condition_types {
@@ -61,7 +61,7 @@ macro_rules! condition_types {
 }
 
 condition_types! {
-    Ready: Both, "itself", "always", "Everything that the object requests is in place.";
+    Ready: All, "itself", "always", "Everything that the object requests is in place.";
     Reachable: Connection, "lowers it", "once the provider has been called", "The provider answers.";
     Authenticated: Connection, "lowers it", "once the credential has been tried", "The provider accepts the credential.";
     Authorized: Connection, "lowers it (Unknown does not)", "once the permissions have been checked", "The credential has the required permissions.";
@@ -73,8 +73,8 @@ condition_types! {
     Receiving: Binding, "none", "while hooks deliver to Forgebind's receiver", "Deliveries arrive and are verified.";
     Delivering: Binding, "lowers it, except with the reason SinkFailing", "with `spec.sinks`", "The sinks accept the events that are sent to them.";
     CleanupBlocked: Binding, "none", "while True", "Hooks must be removed, but cannot be.";
-    Reconciling: Both, "none", "while True", "Work is in progress, or continues without intervention once the cause is gone.";
-    Stalled: Both, "none", "while True", "Nothing continues until a person acts.";
+    Reconciling: All, "none", "while True", "Work is in progress, or continues without intervention once the cause is gone.";
+    Stalled: All, "none", "while True", "Nothing continues until a person acts.";
 }
 
 macro_rules! reasons {
@@ -148,15 +148,16 @@ reasons! {
     CannotTell: "Authorized", "The provider does not report whether the credential has every permission.", "No action is needed, this is informational: Forgebind tries the operation and reports a refusal. The entries of `status.permissions` say why the permission is unknown.";
     ExpiresSoon: "CredentialExpiring", "The credential expires within `warnBefore`.", "Create a new credential at the provider before the time in the message and put it into the Secret that the message names.";
     ConnectionNotReady: "ConnectionReady, WebhookInSync, Ready", "The connection does not work, or is being deleted together with the hook that was made through it.", "Resolve what the conditions of the connection report; `kubectl get gpc` shows them. The binding then continues without intervention.";
-    RefNotPermitted: "ConnectionReady, WebhookInSync, Ready", "The connection does not allow this binding. For security reasons the message does not say whether a connection of that name exists in another namespace.", "Check name and namespace in `connectionRef`. Then ask the connection's owner to add a rule to its `allowedBindings` that covers this namespace and repository and, for a `webhook.url`, lists its host in `destinationHosts`.";
-    ConnectionNotFound: "ConnectionReady, WebhookInSync, Ready", "The connection does not exist in this namespace.", "Create the connection, or correct `connectionRef`.";
+    RefNotPermitted: "ConnectionReady, WebhookInSync, Ready", "The connection does not allow this binding. For security reasons the message does not say whether a connection of that name exists in another namespace.", "Check name and namespace in `connectionRef`. Then ask the connection's owner for a `ConnectionGrant` that covers this namespace and repository and, for a `webhook.url`, lists its host in `destinationHosts`; `forgebind can` shows the nearest one. A webhook that exists is removed at the time in the message, an hour after the last grant; deliveries are refused at once.";
+    ConnectionNotFound: "ConnectionReady, WebhookInSync, Ready", "The connection does not exist in this namespace, or the selector of a grant selects none.", "Create the connection, or correct `connectionRef`; for a grant with `connectionSelector`, label a connection or correct the selector.";
+    SelectorInvalid: "Ready", "A label selector of the grant is not valid, so the grant allows nothing.", "Correct the selector that the message names: an operator is In, NotIn, Exists or DoesNotExist, and only the first two have values.";
     ConnectionUnreachable: "ConnectionReady", "The connection's provider cannot be reached at the moment.", "Wait, or resolve what the conditions of the connection report. The hook stays, and deliveries are still accepted.";
     NotFoundOrHidden: "RepositoryFound, Ready", "The provider shows no such repository to this credential.", "Correct `repository`, or give the credential's account read access to it. Forgebind checks again every few minutes, or at once when `forgebind.dev/reconcile-requested-at` changes.";
     NotInstalled: "RepositoryFound, Ready", "The GitHub App is not installed on this repository, or the repository does not exist.", "Add the repository to the App's installation, or correct `repository`.";
     BranchNotFound: "RepositoryFound, Ready", "The repository does not have the branch.", "Correct `branch`, remove it, or push the branch. Forgebind checks again every few minutes.";
     OutOfScope: "RepositoryFound, Ready", "The repository is outside the owner or the host of the connection.", "Correct `repository`, or use a connection whose owner has the repository.";
     RepositoryReplaced: "RepositoryFound, Ready", "The path now leads to a different repository from the one that was bound.", "If the new repository is intended, delete the binding and create it again; if not, correct `repository`.";
-    RepositoryMovedOutOfScope: "RepositoryFound, WebhookInSync, Ready", "The repository was renamed or moved to where the connection does not allow this binding, or the grant for its current path was withdrawn. Deliveries are no longer accepted, and the hook is removed.", "Use a connection of the new owner, or extend the rule in `allowedBindings` to the new path.";
+    RepositoryMovedOutOfScope: "RepositoryFound, WebhookInSync, Ready", "The repository was renamed or moved to where the connection does not allow this binding, or the grant for its current path was withdrawn. Deliveries are no longer accepted, and the hook is removed: without a grant an hour later, outside the owner at once.", "Use a connection of the new owner, or ask for a `ConnectionGrant` that includes the new path.";
     ForeignHook: "WebhookInSync, Ready", "A hook that somebody else made already delivers to this URL.", "Remove that hook at the provider (the message has its id), or set `webhook.adopt: true` to adopt it.";
     HookLimitReached: "WebhookInSync, Ready", "The provider allows no more hooks on this repository.", "Remove hooks at the provider that are no longer needed. Forgebind then retries without intervention.";
     PausedAtProvider: "WebhookInSync, Ready", "Somebody paused the hook at the provider.", "Enable the hook again at the provider if you want it; Forgebind does not override a person's decision. To delete the hook, remove `webhook`.";

@@ -1,6 +1,6 @@
 //! `GitProviderConnection`: one account at one Git provider.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -10,8 +10,7 @@ use super::shared::{
     CertificateAuthorityReference, Interval, LastHandled, LocalReference, ManagementPolicy, Permission, ProviderKind, is_false,
 };
 
-/// Desired state of the connection: the provider and the owner of the repositories there, the credential, and the bindings
-/// that may use it.
+/// Desired state of the connection: the provider and the owner of the repositories there, and the credential.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "forgebind.dev",
@@ -23,7 +22,7 @@ use super::shared::{
     namespaced,
     status = "GitProviderConnectionStatus",
     derive = "PartialEq",
-    doc = "One account at one Git provider: its credential, its permissions, and the bindings that may use it.",
+    doc = "One account at one Git provider: its credential and its permissions.",
     annotation("kustomize.toolkit.fluxcd.io/substitute", "disabled"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
@@ -58,13 +57,11 @@ pub struct GitProviderConnectionSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub required_permissions: Vec<Permission>,
-    /// Rules that allow bindings to use this connection, at most 32. One matching rule is enough. If not set, bindings of
-    /// the same namespace may use it for every repository, but without `webhook.url`. An empty list allows no binding. A
-    /// binding that is not allowed is reported with the reason `RefNotPermitted`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub allowed_bindings: Option<Vec<AllowedBinding>>,
+    /// Which bindings may use this connection without a `ConnectionGrant`: `SameNamespace`, the default, allows the bindings
+    /// of the same namespace every repository, but not `webhook.url`; Granted allows none. Grants allow more. A binding that
+    /// is not allowed is reported with the reason `RefNotPermitted`.
+    #[serde(default)]
+    pub access: Access,
     /// TLS settings for connections to the provider. By default Forgebind trusts the certificate authorities of the system
     /// and presents no client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -347,52 +344,14 @@ pub struct ReceiverSpec {
     pub public_url: Option<String>,
 }
 
-/// Rule that allows bindings to use the connection.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.namespaces.from == 'Same' || (has(self.repositories) && self.repositories.size() > 0)")
-    .message("repositories is required unless namespaces.from is Same; use \"**\" for every repository"))]
-pub struct AllowedBinding {
-    /// Namespaces whose bindings the rule allows.
-    pub namespaces: AllowedNamespaces,
-    /// Repository paths that the rule allows, at most 64 patterns of at most 512 characters. One star matches any text
-    /// within a path segment, two stars match across segments; upper and lower case are the same. Required unless
-    /// `namespaces.from` is Same, where it defaults to every repository.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub repositories: Vec<String>,
-    /// Hosts to which these bindings may deliver with `webhook.url`, at most 32, each as host, host:port or *.suffix. Empty
-    /// by default, which allows no host, not even for bindings of the same namespace.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 262)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub destination_hosts: Vec<String>,
-}
-
-/// How namespaces are selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum NamespacesFrom {
-    /// The namespace of the connection.
-    Same,
-    /// Every namespace.
-    All,
-    /// The namespaces whose labels match the selector.
-    Selector,
-}
-
-/// Namespaces of a rule.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)")
-    .message("selector is required with from: Selector and not allowed otherwise"))]
-pub struct AllowedNamespaces {
-    /// How the namespaces are selected: Same is the namespace of the connection, All is every namespace, Selector is the
-    /// namespaces whose labels match `selector`.
-    pub from: NamespacesFrom,
-    /// Label selector for the namespaces. Required if `from` is Selector and not allowed otherwise. An empty selector
-    /// matches every namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<LabelSelector>,
+/// Which bindings may use a connection without a `ConnectionGrant`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Access {
+    /// Bindings of the connection's own namespace, for webhooks that deliver to Forgebind.
+    #[default]
+    SameNamespace,
+    /// None.
+    Granted,
 }
 
 /// TLS settings for connections to the provider. Certificate verification cannot be disabled.
@@ -570,13 +529,6 @@ impl ProviderSpec {
 }
 
 impl GitProviderConnectionSpec {
-    /// Whether any rule selects namespaces by their labels.
-    #[must_use]
-    pub fn grants_by_labels(&self) -> bool {
-        let mut rules = self.allowed_bindings.iter().flatten();
-        rules.any(|rule| rule.namespaces.from == NamespacesFrom::Selector)
-    }
-
     /// Names of the Secrets that this spec refers to.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         use super::shared::CertificateAuthorityKind;

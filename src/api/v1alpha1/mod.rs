@@ -1,4 +1,4 @@
-//! `forgebind.dev/v1alpha1`: [`GitProviderConnection`] and [`RepoBinding`].
+//! `forgebind.dev/v1alpha1`: [`GitProviderConnection`], [`ConnectionGrant`] and [`RepoBinding`].
 
 pub mod binding;
 mod binding_methods;
@@ -6,15 +6,17 @@ mod binding_status;
 pub mod condition;
 pub mod connection;
 pub mod deliveries;
+pub mod grant;
 pub mod rules;
 pub mod shared;
 
 pub use binding::{RepoBinding, RepoBindingSpec, RepoBindingStatus};
 pub use condition::{ConditionType, Reason};
 pub use connection::{GitProviderConnection, GitProviderConnectionSpec, GitProviderConnectionStatus};
+pub use grant::{ConnectionGrant, ConnectionGrantSpec, ConnectionGrantStatus};
 pub use shared::*;
 
-/// The API group of both kinds.
+/// The API group of all kinds.
 pub const GROUP: &str = "forgebind.dev";
 /// The finalizer that keeps an object until everything that was created for it at a provider is removed.
 pub const FINALIZER: &str = "forgebind.dev/cleanup";

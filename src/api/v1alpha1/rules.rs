@@ -80,9 +80,7 @@ rules! {
         let exists = text(end).parse::<Timestamp>().is_ok() || text(end).parse::<Date>().is_ok();
         fits(form, text(end)) && exists && year.is_some_and(|year| year >= 2000)
     };
-    "repositories is required unless namespaces.from is Same; use \"**\" for every repository" => |rule| {
-        rule.pointer("/namespaces/from").map(text) == Some("Same") || items(rule, "repositories").next().is_some()
-    };
+    "a grant needs exactly one of connectionRef and connectionSelector" => |grant| count(grant, &["connectionRef", "connectionSelector"]) == 1;
     "selector is required with from: Selector and not allowed otherwise" => |namespaces| {
         (namespaces.get("from").map(text) == Some("Selector")) == has(namespaces, "selector")
     };

@@ -13,7 +13,7 @@ use super::snapshot::{Connection, Snapshot};
 use super::time::after;
 use crate::api::v1alpha1::Reason;
 use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
-use crate::controllers::gate::OwnedHooks;
+use crate::controllers::gate::{OutOfReach, OwnedHooks};
 use crate::controllers::leftovers::{Leftover, LeftoverHook};
 use crate::controllers::settings::{CREDENTIAL_BOUND, NAMESPACE_BOUND, OUTAGE_BOUND};
 use crate::k8s::finalizer;
@@ -76,11 +76,35 @@ pub fn cleanup_targets(snapshot: &Snapshot, probe: Option<&Probe>) -> Vec<HookTa
         return withdrawn();
     }
     if wants_none(snapshot, probe) {
-        return present.or_else(|| target_by_grant(snapshot, &former)).into_iter().chain(former).collect();
+        let targets = present.or_else(|| target_by_grant(snapshot, &former)).into_iter().chain(former);
+        return targets.filter(|target| !is_kept(snapshot, probe, target)).collect();
     }
     // The wanted target is not known now: the old hooks stay.
     let Some(keeps) = present_target(snapshot, probe) else { return withdrawn() };
     present.into_iter().chain(former).filter(|target| !same_target(&keeps, target)).collect()
+}
+
+/// Whether no grant fits what the spec asks for or the repository that was found, although the connection is there to stay.
+pub fn lacks_grant(snapshot: &Snapshot, probe: Option<&Probe>) -> bool {
+    let found = || snapshot.grant.is_granted() && out_of_reach(snapshot, probe) == Some(OutOfReach::WithoutGrant);
+    snapshot.grant.lacks_grant || found()
+}
+
+/// Whether hooks that are requested but withheld for want of a grant stay for now: a restore or a sync may bring the grant later.
+/// Only where this installation recorded them.
+fn is_kept(snapshot: &Snapshot, probe: Option<&Probe>, target: &HookTarget) -> bool {
+    snapshot.object.spec.webhook.is_some()
+        && snapshot.seal.is_on(target)
+        && lacks_grant(snapshot, probe)
+        && !snapshot.grant.withdrawn.contains(target)
+        && snapshot.removal_at(target) > snapshot.now
+}
+
+/// Until when hooks stay for which a grant is missing; `None` if there are none, or if nothing may be changed then either.
+pub fn kept_until(snapshot: &Snapshot, probe: Option<&Probe>) -> Option<Timestamp> {
+    let rests = snapshot.suspended || snapshot.observe_only;
+    let goes = |target: &&HookTarget| is_kept(snapshot, probe, target) && (!rests || snapshot.grant.refused.contains(target));
+    snapshot.object.hook_targets().filter(goes).map(|target| snapshot.removal_at(target)).min()
 }
 
 /// Whether the hooks at a target stay when the object is deleted, according to its deletion policy. The policy does not apply to

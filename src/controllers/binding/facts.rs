@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::cleanup::{self, CleanupTarget};
 use super::probe::{self, Probe};
 use super::schedule;
@@ -44,6 +46,11 @@ impl Facts {
     /// As [`cleanup::withheld`].
     pub fn withheld(&self) -> Option<(Reason, &'static str)> {
         cleanup::withheld(&self.snapshot, self.probe.as_ref())
+    }
+
+    /// As [`cleanup::kept_until`].
+    pub fn kept_until(&self) -> Option<Timestamp> {
+        cleanup::kept_until(&self.snapshot, self.probe.as_ref())
     }
 
     /// Status of the repository that the probe found. A repository without a grant is not shown.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::attempts::Attempts;
 use super::obstacle::Obstacle;
 use super::sink_secrets::SinksRead;
+use crate::controllers::gate::Ungranted;
 use crate::protocol::evidence::BindingEvidence;
 
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct BindingMemory {
     pub sinks_read: Option<SinksRead>,
     /// How often a Secret or `ConfigMap` that the spec names has changed.
     pub changed_references: u64,
+    /// Since when no grant has fitted for its hooks.
+    pub ungranted: Ungranted,
 }
 
 /// Record of the last probe of a binding's repository.
@@ -82,6 +85,7 @@ impl Memories {
         memory.attempts = new.attempts;
         memory.obstacle = new.obstacle;
         memory.sinks_read = new.sinks_read;
+        memory.ungranted = new.ungranted;
         memory.probe = new.probe.or(memory.probe.take());
         if written {
             memory.evidence_at = new.evidence_at;
@@ -139,14 +143,16 @@ impl Memories {
         }
     }
 
-    /// Forgets the probes of all bindings: another leader may have changed what this process saw when it last led. Attempts stay,
-    /// because a forgotten creation would be made twice.
-    pub fn forget_probes(&self) {
+    /// Begins a term as the leader. Forgets the probes of all bindings, because another leader may have changed what this process
+    /// saw when it last led, and since when grants have been missing, because they may not have been missing meanwhile. Attempts
+    /// stay, because a forgotten creation would be made twice.
+    pub fn begin_term(&self) {
         for memory in self.0.lock().values_mut() {
             memory.probe = None;
             memory.obstacle = None;
             memory.evidence_at = None;
             memory.sinks_read = None;
+            memory.ungranted = Ungranted::default();
         }
     }
 
@@ -222,7 +228,7 @@ mod tests {
         memories.store("u", BindingMemory { evidence_at: Some(now), ..BindingMemory::default() }, true);
         let kept = memories.get("u");
         assert!(kept.probe.is_some() && kept.evidence.is_some() && kept.evidence_at == Some(now));
-        memories.forget_probes();
+        memories.begin_term();
         let kept = memories.get("u");
         assert!(kept.probe.is_none() && kept.evidence.is_some() && kept.evidence_at.is_none());
         memories.probe_at("u", now);

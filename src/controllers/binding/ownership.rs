@@ -294,6 +294,7 @@ pub(crate) mod tests {
             providers: crate::api::v1alpha1::ProviderKind::ALL.into_iter().collect(),
             read_only: false,
             cleanup_timeout: None,
+            missing_grant_timeout: std::time::Duration::from_secs(3600),
         }
     }
 

@@ -11,6 +11,7 @@ use super::memory::{BindingMemory, ProbeInputs};
 use super::ownership::{HookIdentity, host_of, normal_form};
 use super::prepared::PreparedEntry;
 use super::sink_secrets::{self, PreparedSinks};
+use super::time::after;
 use super::user_secret::{self, UserSecret};
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::api::v1alpha1::{
@@ -38,7 +39,7 @@ pub struct Snapshot {
     /// Seals the targets of the binding's hooks.
     pub seal: Seal,
     pub connection: Connection,
-    /// What the connections' rules say about the binding and its hooks.
+    /// What the connections and their grants say about the binding and its hooks.
     pub grant: GrantDecision,
     pub memory: BindingMemory,
     /// The user's own webhook secret; `None` if the spec names none.
@@ -72,7 +73,8 @@ impl Snapshot {
         let target = object.connection_target();
         let seal = Seal::of_binding(&view.keys.controller, &object);
         let known = view.connection(&target);
-        let grant = GrantDecision::of(view, &object, known.as_deref(), &seal);
+        let memory = view.memory.get(&object.uid().unwrap_or_default());
+        let grant = GrantDecision::of(view, &object, known.as_deref(), &seal, &memory.ungranted);
         let governing = known.as_deref().filter(|_| is_governed(&object, &grant, &seal));
         let public_url = public_url(view, governing);
         // Before anything is read: what changes meanwhile is read again by the next reconciliation.
@@ -111,6 +113,11 @@ impl Snapshot {
         let connection = self.object.connection_target();
         let owner = ConnectedBinding::new(&namespace, &name, &connection);
         self.key.webhook_secret(owner, secret_version)
+    }
+
+    /// When the hooks at a target are removed, if no grant fits until then.
+    pub fn removal_at(&self, target: &HookTarget) -> Timestamp {
+        after(self.memory.ungranted.since(target).unwrap_or(self.now), self.settings.missing_grant_timeout)
     }
 
     /// Inputs of a probe beside the spec.

@@ -9,7 +9,7 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::gate::{self, Seal};
 use crate::controllers::sessions::Usage;
-use crate::controllers::{View, foreign_owner_message};
+use crate::controllers::{View, foreign_owner_message, grant};
 use crate::k8s::finalizer;
 
 /// Minimum time between two comparisons of usages, because bindings change in bursts.
@@ -57,16 +57,18 @@ pub fn of(view: &View, connection: &ConnectionTarget) -> Usage {
     usage
 }
 
-/// Requeues connections whose usage differs from the last reported one, whenever bindings change. Never returns.
-pub async fn follow(view: &View, bindings_changed: &Notify) {
+/// Requeues the connections and grants whose usage differs from the last reported one, whenever bindings, grants or the labels of
+/// namespaces change. Never returns.
+pub async fn follow(view: &View, usage_changed: &Notify) {
     loop {
-        bindings_changed.notified().await;
+        usage_changed.notified().await;
         let present = all(view);
         for (connection, reported) in view.sessions.usages() {
             if present.get(&connection).copied().unwrap_or_default() != reported {
                 view.triggers.connection(&connection);
             }
         }
+        grant::usage::request_changed(view);
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -8,7 +8,8 @@ use super::seal::Seal;
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RepoBinding};
 use crate::controllers::View;
 use crate::k8s::conditions;
-use crate::protocol::grant::{self, Request, Rules};
+use crate::protocol::grant::{Request, Rule};
+use crate::providers::model::Scope;
 use crate::providers::{PathError, RepositoryPath, registry};
 
 /// API URL of a connection, and the path that a text means at its server, read from the connection's spec without a client.
@@ -19,6 +20,15 @@ pub fn place_at(connection: &GitProviderConnection, text: &str) -> Option<(Url, 
     let endpoint = provider.endpoint(&connection.spec.provider).ok()?;
     let path = provider.repository_path(&endpoint, text);
     Some((endpoint.api, path))
+}
+
+/// The owner of a connection, if the path that a text means there lies outside of it. No grant allows such a path.
+#[must_use]
+pub fn scope_without(connection: &GitProviderConnection, text: &str) -> Option<Scope> {
+    let provider = registry::provider(connection.spec.provider.kind()?)?;
+    let endpoint = provider.endpoint(&connection.spec.provider).ok()?;
+    let path = provider.repository_path(&endpoint, text).ok()?;
+    endpoint.scope.filter(|scope| !scope.contains(&path))
 }
 
 /// Whether a connection grants what a binding asks for; `None` if that cannot be decided. Judged whether or not the connection
@@ -57,11 +67,41 @@ pub fn permits_to(
     path: Option<&str>,
     destination: Option<&Url>,
 ) -> Option<bool> {
+    with_request(view, object, path, destination, |request| view.grants.of(connection).permit(request))
+}
+
+/// Whether a grant allows what a binding asks its connection for, as far as is known.
+#[must_use]
+pub fn is_allowed_by(view: &View, object: &RepoBinding, connection: &GitProviderConnection, rule: &Rule) -> bool {
+    let text = object.spec.repository.as_str();
+    let path = match place_at(connection, text) {
+        Some((_, Ok(path))) => Some(path.as_str().to_owned()),
+        Some((_, Err(_))) => Some(text.to_owned()),
+        None => None,
+    };
+    with_request(view, object, path.as_deref(), object.custom_url().as_ref(), |request| rule.allows(request) == Some(true))
+}
+
+/// Whether a grant covers a namespace, as far as is known.
+#[must_use]
+pub fn covers_namespace(view: &View, rule: &Rule, namespace: &str) -> bool {
+    let known = view.namespaces.get(&ObjectRef::new(namespace));
+    let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
+    rule.covers_namespace(namespace, labels.as_ref()) == Some(true)
+}
+
+/// Calls a function with what a binding asks a connection for.
+pub(super) fn with_request<T>(
+    view: &View,
+    object: &RepoBinding,
+    path: Option<&str>,
+    destination: Option<&Url>,
+    judge: impl FnOnce(Request<'_>) -> T,
+) -> T {
     let namespace = object.namespace().unwrap_or_default();
     let known = view.namespaces.get(&ObjectRef::new(&namespace));
     let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
-    let request = Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination };
-    grant::permits(Rules::of(connection), request)
+    judge(Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination })
 }
 
 /// Whether the connection grants what the binding asks for. `None` if that cannot be decided, which withdraws nothing from a

@@ -2,8 +2,8 @@
 //!
 //! The client is private to this module. There are two permits, and only this module issues them, after a check:
 //!
-//! - [`UsePermit`]: the connection's rules grant what the binding asks for. It finds the repository, and returns a
-//!   [`GrantedRepository`] only if the rules and the owner cover the repository that was found, too.
+//! - [`UsePermit`]: the connection grants what the binding asks for. It finds the repository, and returns a
+//!   [`GrantedRepository`] only if the grants and the owner cover the repository that was found, too.
 //! - [`CleanupPermit`]: this installation recorded, under its own seal, that hooks of the binding are at a target. It lists and
 //!   removes the hooks that carry the binding's own id in that one repository, and nothing else. Without a grant, nothing that it
 //!   finds is reported to the binding.
@@ -20,13 +20,15 @@ mod grants;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod ungranted;
 
 pub use active_client::{ActiveClient, Server};
 pub use cleanup_permit::{CleanupPermit, OwnedHooks, may_be_reported};
 pub use decision::{Grant, GrantDecision};
 pub use granted::{GrantedRepository, OutOfReach, RepositoryLookup, UsePermit};
-pub use grants::{granted, grants, had_grant, permits};
+pub use grants::{covers_namespace, granted, grants, had_grant, is_allowed_by, permits, place_at, scope_without};
 pub use seal::Seal;
+pub use ungranted::Ungranted;
 
 /// Seals a target, as this installation records it.
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Resource;
 use kube::runtime::reflector::{self, Store};
@@ -16,15 +17,15 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{ActiveClient, CleanupPermit, Seal};
+use super::{ActiveClient, CleanupPermit, Seal, Ungranted};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
 use crate::api::v1alpha1::{
-    ConditionType, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
-    ROTATE_REQUESTED_AT, Reason, RepoBinding,
+    ConditionType, ConnectionGrant, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT,
+    REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::clock::{Clock as _, SystemClock};
 use crate::controllers::binding::facts::Facts;
-use crate::controllers::binding::memory::Memories;
+use crate::controllers::binding::memory::{BindingMemory, Memories};
 use crate::controllers::binding::obstacle::UNTOLD;
 use crate::controllers::binding::outcome::Outcome;
 use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
@@ -40,6 +41,7 @@ use crate::controllers::view::{ObjectReader, ProviderClients};
 use crate::controllers::{Sessions, Triggers, View, install};
 use crate::k8s::conditions::find;
 use crate::network::NetworkPolicy;
+use crate::protocol::grant;
 use crate::providers::model::HookState;
 use crate::providers::permission::Grants;
 use crate::providers::transport::{TransportFactory, Unleased};
@@ -211,14 +213,14 @@ fn hook_target(id: &str, path: &str) -> HookTarget {
     }
 }
 
-/// The connection `platform/acme`, which grants `acme/shop*` to all namespaces.
+/// The connection `platform/acme`.
 fn connection() -> Value {
     json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
         "metadata": {"name": "acme", "namespace": "platform", "uid": "c", "generation": 1},
         "spec": {
             "provider": {"gitea": {"url": "https://gitea.acme.io", "organization": "acme"}},
-            "allowedBindings": [{"namespaces": {"from": "All"}, "repositories": ["acme/shop*"]}],
+            "access": "Granted",
         },
         "status": {"installation": ownership::keys(1).fingerprint},
     })
@@ -280,6 +282,10 @@ enum Credential {
 /// One situation.
 struct Situation {
     connection: Option<Value>,
+    /// The grants of the connection: namespaces, patterns of repositories, and hosts.
+    rules: Value,
+    /// For how long no grant has fitted for the binding's hooks, if none does.
+    missing_for: SignedDuration,
     binding: Value,
     /// Other bindings.
     others: Vec<Value>,
@@ -294,8 +300,17 @@ impl Situation {
     /// A working connection, and the repository with the binding's own hook.
     fn new(binding: Value) -> Self {
         let repositories = vec![Known { found_by: vec!["acme/shop"], id: "7", path: "acme/shop" }];
-        let (connection, credential) = (Some(connection()), Credential::Works);
-        Self { connection, binding, others: Vec::new(), repositories, hooked: true, credential, fails: None }
+        Self {
+            connection: Some(connection()),
+            rules: json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop*"]}]),
+            missing_for: SignedDuration::from_hours(2),
+            binding,
+            others: Vec::new(),
+            repositories,
+            hooked: true,
+            credential: Credential::Works,
+            fails: None,
+        }
     }
 
     fn without_grant(self) -> Self {
@@ -303,8 +318,42 @@ impl Situation {
     }
 
     fn with_rules(mut self, rules: &Value) -> Self {
-        self.connection.as_mut().unwrap()["spec"]["allowedBindings"] = rules.clone();
+        self.rules = rules.clone();
         self
+    }
+
+    /// No grant has fitted since a moment ago.
+    fn since_now(mut self) -> Self {
+        self.missing_for = SignedDuration::ZERO;
+        self
+    }
+
+    fn grants(&self) -> grant::Grants {
+        let namespace = self.connection.as_ref().map_or(json!("platform"), |connection| connection["metadata"]["namespace"].clone());
+        let grant = |(number, rule): (usize, &Value)| -> ConnectionGrant {
+            let hosts = rule.get("destinationHosts").cloned().unwrap_or_else(|| json!([]));
+            serde_json::from_value(json!({
+                "apiVersion": "forgebind.dev/v1alpha1", "kind": "ConnectionGrant",
+                "metadata": {"name": format!("g{number}"), "namespace": namespace},
+                "spec": {
+                    "connectionRef": {"name": "acme"}, "namespaces": rule["namespaces"],
+                    "repositories": {"include": rule["repositories"]}, "destinationHosts": hosts,
+                },
+            }))
+            .unwrap()
+        };
+        let grants: Vec<_> = self.rules.as_array().unwrap().iter().enumerate().map(grant).collect();
+        grant::Grants::listing(&grants)
+    }
+
+    /// The memory of an operator that has seen for a while that no grant fits.
+    fn memory(&self) -> Memories {
+        let binding: RepoBinding = serde_json::from_value(self.binding.clone()).unwrap();
+        let since = SystemClock.now() - self.missing_for;
+        let ungranted = Ungranted::default().only(binding.hook_targets(), since);
+        let memory = Memories::default();
+        memory.store("b", BindingMemory { ungranted, ..BindingMemory::default() }, false);
+        memory
     }
 
     /// The binding's path now leads to the repository at `path`.
@@ -317,6 +366,7 @@ impl Situation {
         let (keys, settings) = (ownership::keys(1), ownership::settings("https://hooks.acme.io", &[]));
         let (clock, network) = (Arc::new(SystemClock), Arc::new(NetworkPolicy::default()));
         let (connections, _) = mpsc::unbounded_channel();
+        let (grants, _) = mpsc::unbounded_channel();
         let (bindings, _) = mpsc::unbounded_channel();
         let (changed, _) = mpsc::unbounded_channel();
         let known = self.connection.clone().map(|object| serde_json::from_value::<GitProviderConnection>(object).unwrap());
@@ -334,13 +384,15 @@ impl Situation {
             sessions,
             connections: store(known),
             bindings: store(self.others.iter().chain([&self.binding]).map(|binding| serde_json::from_value(binding.clone()).unwrap())),
+            grant_objects: store([]),
+            grants: self.grants(),
             namespaces: store([]),
-            memory: Memories::default(),
+            memory: self.memory(),
             prepared: PreparedEntries::default(),
             public_endpoints: PublicEndpoints::default(),
             key_failure: install::KeyFailure::default(),
             shows_connections: false,
-            triggers: Triggers { connections, bindings },
+            triggers: Triggers { connections, grants, bindings },
         };
         (view, calls)
     }
@@ -735,6 +787,58 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A restore or a sync may bring a grant later: its route is closed at once, and its hook stays for an hour.
+#[tokio::test]
+async fn a_hook_whose_grant_is_missing_for_less_than_an_hour_stays() {
+    let with = |mut situation: Situation, field: &str, value: Value| {
+        situation.binding["spec"][field] = value;
+        situation
+    };
+    let withdrawn = || Situation::new(holding()).without_grant().since_now();
+    let mut orphan = deleted(holding());
+    orphan["spec"]["deletionPolicy"] = json!("Orphan");
+    let mut found_elsewhere = holding();
+    found_elsewhere["status"]["repository"]["path"] = json!("acme/store");
+    let moved = || with(withdrawn(), "connectionRef", json!({"name": "there-is-none"}));
+    let mut going = withdrawn();
+    going.connection.as_mut().unwrap()["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z");
+    let (probe, clean) = ("repository acme/shop", "by id 7, hooks of 7");
+    let cases = [
+        // (situation, calls, actions, finalizer, whether the route is closed)
+        ("no grant", withdrawn(), "", "", FinalizerStep::Keep, true),
+        ("renamed out of the grant", renamed(HIDDEN).since_now(), probe, "", FinalizerStep::Keep, true),
+        (
+            "no grant for the found path",
+            Situation::new(found_elsewhere).leading_to("acme/store").since_now(),
+            probe,
+            "",
+            FinalizerStep::Keep,
+            true,
+        ),
+        ("suspended", with(withdrawn(), "suspend", json!(true)), "", "", FinalizerStep::Keep, true),
+        ("moved away", moved(), "", "", FinalizerStep::Keep, false),
+        ("deleted, left as an orphan", Situation::new(orphan).without_grant().since_now(), "", "", FinalizerStep::RemoveAndForget, true),
+        // These are not missing grants.
+        ("deleted", Situation::new(deleted(holding())).without_grant().since_now(), clean, "clear", FinalizerStep::RemoveAndForget, true),
+        ("the connection is being deleted", going, clean, "clear", FinalizerStep::Remove, true),
+        (
+            "transferred out of the owner",
+            renamed("other/canary").since_now(),
+            "repository acme/shop, by id 7, hooks of 7",
+            "clear",
+            FinalizerStep::Remove,
+            true,
+        ),
+    ];
+    for (what, situation, calls, actions, finalizer_step, closed) in cases {
+        let seen = situation.seen().await;
+        let found = (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_step, seen.closes_route());
+        assert_eq!(found, (calls, actions, finalizer_step, closed), "{what}: {}", seen.told);
+        let held = seen.status.webhook.is_some_and(|webhook| !webhook.hooks.is_empty());
+        assert!(held || !actions.is_empty(), "{what}: the status keeps telling of the hook");
+    }
 }
 
 #[tokio::test]

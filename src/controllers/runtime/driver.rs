@@ -1,4 +1,4 @@
-//! Runs both controllers while this process leads.
+//! Runs the controllers while this process leads.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -19,13 +19,14 @@ use tracing::{error, info, warn};
 use super::queue_metrics::QueueMetrics;
 use super::turns::Turns;
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
 use crate::controllers::metrics::{KINDS, Kind, Outcome, Running};
-use crate::controllers::{Context, Error, binding, connection, leftovers, public_endpoints};
+use crate::controllers::{Context, Error, binding, connection, grant, leftovers, public_endpoints};
 use crate::protocol::evidence::EvidenceSource;
 
 /// How many objects of one kind are reconciled at once. One namespace gets at most three quarters of them.
 const CONNECTIONS_AT_ONCE: usize = 8;
+const GRANTS_AT_ONCE: usize = 4;
 const BINDINGS_AT_ONCE: usize = 32;
 /// Changes of one object within this time cause one reconciliation.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -39,6 +40,8 @@ const GRACE: Duration = Duration::from_secs(20);
 pub struct Requests {
     /// Requests for connections.
     pub connections: UnboundedReceiver<ObjectRef<GitProviderConnection>>,
+    /// Requests for grants.
+    pub grants: UnboundedReceiver<ObjectRef<ConnectionGrant>>,
     /// Requests for bindings.
     pub bindings: UnboundedReceiver<ObjectRef<RepoBinding>>,
     /// Connections whose session changed. Their bindings are requested.
@@ -55,7 +58,7 @@ pub async fn run(
 ) {
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("became the leader; reconciling");
-        context.view.memory.forget_probes();
+        context.view.memory.begin_term();
         context.view.prepared.begin();
         context.metrics.leading.set(1);
         let term = stop.child_token();
@@ -74,6 +77,7 @@ async fn wait_to_lead(requests: &mut Requests, leading: &mut watch::Receiver<boo
         loop {
             tokio::select! {
                 Some(_) = requests.connections.recv() => {}
+                Some(_) = requests.grants.recv() => {}
                 Some(_) = requests.bindings.recv() => {}
                 Some(_) = requests.sessions.recv() => {}
                 else => future::pending().await,
@@ -95,17 +99,22 @@ async fn lost(leading: &mut watch::Receiver<bool>) {
 }
 
 async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn EvidenceSource, stop: &CancellationToken) {
-    // A connection that the cache has not seen yet looks deleted, and its hooks would be deleted.
-    let filled =
-        async { context.view.connections.wait_until_ready().await.is_ok() && context.view.bindings.wait_until_ready().await.is_ok() };
+    // A connection or a grant that the cache has not seen yet looks deleted, and hooks would be deleted.
+    let view = &context.view;
+    let filled = async {
+        view.connections.wait_until_ready().await.is_ok()
+            && view.grant_objects.wait_until_ready().await.is_ok()
+            && view.bindings.wait_until_ready().await.is_ok()
+    };
     tokio::select! {
         filled = filled => if !filled { return },
         () = stop.cancelled() => return,
     }
-    let Requests { connections, bindings, sessions } = requests;
-    let [connection_kind, binding_kind] = KINDS;
+    let Requests { connections, grants, bindings, sessions } = requests;
+    let [connection_kind, grant_kind, binding_kind] = KINDS;
     let connections =
         drive(context, connection_kind, context.view.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
+    let grants = drive(context, grant_kind, context.view.grant_objects.clone(), grants, GRANTS_AT_ONCE, stop, grant::reconcile);
     let bindings = drive(context, binding_kind, context.view.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
     let relay = async {
         while let Some(connection) = sessions.recv().await {
@@ -114,7 +123,7 @@ async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn Ev
             }
         }
     };
-    let work = future::join(connections, bindings);
+    let work = future::join3(connections, grants, bindings);
     tokio::select! {
         _ = work => {}
         () = relay => {}

@@ -269,6 +269,14 @@ async fn pending_events_follow_a_changed_sink_and_are_dropped_with_a_removed_one
     assert!(harness.metrics().contains("forgebind_receiver_discarded_events_total 1"));
 }
 
+/// The binding after the controller removed its webhook.
+fn without_webhook(sinks: serde_json::Value) -> crate::api::v1alpha1::RepoBinding {
+    binding(|object| {
+        object["spec"]["sinks"] = sinks;
+        object["status"]["webhook"] = json!(null);
+    })
+}
+
 #[tokio::test]
 async fn events_of_a_binding_that_lost_its_grant_are_discarded_and_those_without_a_connection_wait() {
     let sink = Sink::start(503).await;
@@ -283,13 +291,15 @@ async fn events_of_a_binding_that_lost_its_grant_are_discarded_and_those_without
     .await;
     let attempts = sink.attempts();
     assert!(harness.metrics().contains(&pending(1)) && sink.accepted().is_empty(), "the connection may come back");
-    let mut closed = gitea();
-    closed.spec.allowed_bindings =
-        Some(vec![serde_json::from_value(json!({"namespaces": {"from": "Same"}, "repositories": ["acme/other"]})).unwrap()]);
-    harness.routes.apply_connection(&closed);
+    let closed = json!([{"namespaces": {"from": "Same"}, "repositories": ["acme/other"]}]);
+    harness.allow("team", &closed);
+    assert_eq!(harness.send(&Shot::push("refused", "main")).await, 401);
+    assert!(harness.metrics().contains(&pending(1)), "while the webhook stays, the grant may come back");
+    harness.routes.apply_binding(&without_webhook(json!([service_sink("a", sink.port)])));
     until("it is discarded", || harness.metrics().contains(&pending(0))).await;
     assert!(harness.metrics().contains("forgebind_receiver_discarded_events_total 1"));
     harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
     assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 200);
     assert_eq!((sink.accepted_ids(), sink.attempts()), (vec!["d-2".to_owned()], attempts + 1), "what was discarded is never sent");
 }
@@ -302,10 +312,8 @@ async fn dead_letters_of_a_binding_that_lost_its_grant_are_removed() {
     assert_eq!(harness.send(&Shot::push("large", "main")).await, 202);
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
     until("it is a dead letter", || harness.seen().sinks["a"].dead_letters == 1).await;
-    let mut closed = gitea();
-    closed.spec.allowed_bindings =
-        Some(vec![serde_json::from_value(json!({"namespaces": {"from": "Same"}, "repositories": ["acme/other"]})).unwrap()]);
-    harness.routes.apply_connection(&closed);
+    harness.allow("team", &json!([{"namespaces": {"from": "Same"}, "repositories": ["acme/other"]}]));
+    harness.routes.apply_binding(&without_webhook(json!([service_sink("a", sink.port)])));
     until("it is removed", || harness.seen().sinks["a"].dead_letters == 0).await;
 }
 

@@ -23,7 +23,8 @@ use tokio::task::JoinHandle;
 
 use super::super::outbox::Outbox;
 use super::super::{EvidenceStore, OutboxConfig, OutboxIntake, OutboxKind, Peers, Receiver, ReceiverConfig, Routes, RoutesConfig};
-use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
+use crate::api::v1alpha1::connection::Access;
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::Clock;
 use crate::network::NetworkPolicy;
 use crate::protocol::evidence::BindingEvidence;
@@ -106,6 +107,21 @@ pub async fn start_with(
     peers: Option<Peers>,
     adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig),
 ) -> Harness {
+    let harness = unlisted_with(outbox, peers, adjust).await;
+    harness.routes.grants_are_listed();
+    harness
+}
+
+/// Starts a receiver that has not listed the grants yet.
+pub async fn unlisted(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) -> Harness {
+    unlisted_with(None, None, adjust).await
+}
+
+async fn unlisted_with(
+    outbox: Option<Outbox>,
+    peers: Option<Peers>,
+    adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig),
+) -> Harness {
     let clock = Arc::new(ManualClock::at(NOW));
     let mut routes = RoutesConfig::new(key(), clock.clone(), Arc::new(policy()));
     let mut config = ReceiverConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), OutboxConfig::new(OutboxKind::Memory));
@@ -153,6 +169,15 @@ pub fn connection(provider: &Value) -> GitProviderConnection {
 
 pub fn gitea() -> GitProviderConnection {
     connection(&json!({"gitea": {"url": "https://git.acme.io", "organization": "acme"}}))
+}
+
+/// A grant of the connections `acme` of a namespace.
+pub fn grant(namespace: &str, name: &str, rule: &Value) -> ConnectionGrant {
+    serde_json::from_value(json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "ConnectionGrant", "metadata": {"namespace": namespace, "name": name},
+        "spec": {"connectionRef": {"name": "acme"}, "namespaces": rule["namespaces"], "repositories": {"include": rule["repositories"]}},
+    }))
+    .unwrap()
 }
 
 /// A connection of [`TestProvider`], which supports what the real provider does not.
@@ -241,6 +266,22 @@ pub fn pushes_body(branches: &[&str]) -> Vec<u8> {
 }
 
 impl Harness {
+    /// Applies the connection `acme` of a namespace with grants that say the same as these rules, instead of those before. Null: the
+    /// connection needs no grant for its own namespace.
+    pub fn allow(&self, namespace: &str, rules: &Value) {
+        let mut connection = gitea();
+        connection.metadata.namespace = Some(namespace.to_owned());
+        connection.spec.access = if rules.is_null() { Access::SameNamespace } else { Access::Granted };
+        self.routes.apply_connection(&connection);
+        for number in 0..4 {
+            let name = format!("g{number}");
+            match rules.get(number) {
+                Some(rule) => self.routes.apply_grant(&grant(namespace, &name, rule)),
+                None => self.routes.remove_grant(namespace, &name),
+            }
+        }
+    }
+
     pub fn request(&self, shot: &Shot) -> reqwest::RequestBuilder {
         let mut request = self.client.post(format!("http://{}{}", self.address, shot.path)).body(shot.body.clone());
         request = request.header("content-type", "application/json").header("x-gitea-delivery", &shot.id);

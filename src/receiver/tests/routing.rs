@@ -84,13 +84,6 @@ async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() 
     assert!(harness.evidence.snapshot().bindings.is_empty());
 }
 
-/// The connection with these rules.
-fn allowing(rules: &serde_json::Value) -> crate::api::v1alpha1::GitProviderConnection {
-    let mut connection = gitea();
-    connection.spec.allowed_bindings = serde_json::from_value(rules.clone()).unwrap();
-    connection
-}
-
 #[tokio::test]
 async fn the_receiver_closes_a_route_by_the_rules_of_the_connection_without_the_controller() {
     let harness = start(|_, _| ()).await;
@@ -98,7 +91,7 @@ async fn the_receiver_closes_a_route_by_the_rules_of_the_connection_without_the_
     let selector = json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/*"]}]);
     let moved: Change = |object| object["status"]["repository"]["path"] = json!("acme/store");
     let cases: [(&str, serde_json::Value, Change, u16); 8] = [
-        ("no rules", json!(null), |_| (), 200),
+        ("no grant is needed", json!(null), |_| (), 200),
         ("nobody", json!([]), |_| (), 401),
         ("its path", same(json!(["acme/shop"])), |_| (), 200),
         ("another path", same(json!(["acme/cart"])), |_| (), 401),
@@ -109,16 +102,9 @@ async fn the_receiver_closes_a_route_by_the_rules_of_the_connection_without_the_
     ];
     for (number, (what, rules, change, code)) in cases.into_iter().enumerate() {
         harness.routes.apply_binding(&binding(change));
-        harness.routes.apply_connection(&allowing(&rules));
+        harness.allow("team", &rules);
         assert_eq!(harness.send(&Shot::push(&format!("d-{number}"), "main")).await, code, "{what}");
     }
-}
-
-/// The connection of the namespace `platform` with these rules.
-fn of_platform(rules: &serde_json::Value) -> crate::api::v1alpha1::GitProviderConnection {
-    let mut connection = allowing(rules);
-    connection.metadata.namespace = Some("platform".into());
-    connection
 }
 
 /// The binding after a move from the connection of `platform`, with which it still has a hook, to `acme` of its own namespace,
@@ -145,6 +131,53 @@ fn through(namespace: &str, id: &str, path: &str) -> Shot {
 }
 
 #[tokio::test]
+async fn a_grant_that_goes_closes_the_route_and_one_that_comes_opens_it_and_its_status_changes_nothing() {
+    let harness = start(|_, _| ()).await;
+    let all = json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop"]}]);
+    let mut number = 0;
+    let mut answers = async |what: &str, code: u16| {
+        number += 1;
+        assert_eq!(harness.send(&through("platform", &format!("d-{number}"), "acme/shop")).await, code, "{what}");
+    };
+    harness.routes.apply_binding(&moved(|_| ()));
+    harness.allow("platform", &all);
+    answers("granted", 200).await;
+    harness.routes.remove_grant("platform", "g0");
+    answers("the grant is gone", 401).await;
+    harness.routes.apply_grant(&grant("other", "g0", &all[0]));
+    answers("a grant of another namespace", 401).await;
+    let mut reported = grant("platform", "g0", &all[0]);
+    reported.status = Some(serde_json::from_value(json!({"bindings": 1000})).unwrap());
+    harness.routes.apply_grant(&reported);
+    answers("it is there again", 200).await;
+    reported.metadata.deletion_timestamp = Some(serde_json::from_value(json!(NOW)).unwrap());
+    harness.routes.apply_grant(&reported);
+    answers("it is being deleted", 401).await;
+}
+
+/// While a receiver starts, the connections and bindings may be listed before the grants.
+#[tokio::test]
+async fn before_the_grants_are_listed_deliveries_are_accepted_and_nothing_that_needs_a_grant_is_sent() {
+    let sink = Sink::start(200).await;
+    let harness = unlisted(|_, _| ()).await;
+    let foreign = |object: &mut serde_json::Value| {
+        object["spec"]["connectionRef"] = json!({"name": "acme", "namespace": "platform"});
+        object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
+        object["status"]["repository"]["requested"] = json!({"connection": {"namespace": "platform", "name": "acme"}, "path": "acme/shop"});
+    };
+    let mut platform = gitea();
+    platform.metadata.namespace = Some("platform".into());
+    harness.routes.apply_connection(&platform);
+    harness.routes.apply_binding(&binding(foreign));
+    assert_eq!(harness.send(&through("platform", "d-1", "acme/shop")).await, 202, "the event is pending");
+    assert_eq!(sink.attempts(), 0);
+    harness.routes.apply_grant(&grant("platform", "g0", &json!({"namespaces": {"from": "All"}, "repositories": ["acme/*"]})));
+    assert_eq!(sink.attempts(), 0, "more grants may follow");
+    harness.routes.grants_are_listed();
+    until("it is sent", || sink.accepted_ids() == ["d-1"]).await;
+}
+
+#[tokio::test]
 async fn a_hook_counts_only_for_the_connection_through_which_it_was_created() {
     let harness = start(|_, _| ()).await;
     let all = |repositories: serde_json::Value| json!([{"namespaces": {"from": "All"}, "repositories": repositories}]);
@@ -158,24 +191,24 @@ async fn a_hook_counts_only_for_the_connection_through_which_it_was_created() {
         assert_eq!(harness.seen().last_delivery.is_some_and(|last| last.id == id), ours, "{what}");
     };
     harness.routes.apply_binding(&moved(|_| ()));
-    harness.routes.apply_connection(&allowing(&present));
+    harness.allow("team", &present);
     sent("the one that gave it is not there", "platform", "acme/shop", 503, false).await;
-    harness.routes.apply_connection(&of_platform(&former));
+    harness.allow("platform", &former);
     sent("it still grants it, and the new one need not", "platform", "acme/shop", 200, true).await;
     sent("renamed to where it does not lead", "platform", "acme/secret", 200, false).await;
     sent("the new one's hook, before the status tells of it", "team", "acme/store", 503, false).await;
-    harness.routes.apply_connection(&of_platform(&json!([])));
-    harness.routes.apply_connection(&allowing(&own(json!(["*/*"]))));
+    harness.allow("platform", &json!([]));
+    harness.allow("team", &own(json!(["*/*"])));
     sent("it withdrew the grant, whatever the new one grants", "platform", "acme/shop", 401, false).await;
-    harness.routes.apply_connection(&of_platform(&former));
+    harness.allow("platform", &former);
     sent("it grants it again", "platform", "acme/shop", 200, true).await;
-    harness.routes.apply_connection(&allowing(&json!([])));
+    harness.allow("team", &json!([]));
     sent("the new one does not allow what is asked of it", "team", "acme/store", 401, false).await;
     sent("which is nothing to the other's hook", "platform", "acme/shop", 200, true).await;
-    harness.routes.apply_connection(&allowing(&present));
+    harness.allow("team", &present);
     harness.routes.remove_connection("platform", "acme");
     sent("it is gone", "platform", "acme/shop", 503, false).await;
-    harness.routes.apply_connection(&of_platform(&former));
+    harness.allow("platform", &former);
     sent("it is there again", "platform", "acme/shop", 200, true).await;
     let followed = |object: &mut serde_json::Value| {
         let own = json!({"namespace": "team", "name": "acme"});
@@ -196,16 +229,16 @@ async fn pending_events_wait_while_a_former_connection_does_not_grant_its_reposi
     let sends = || matches!(harness.routes.sink("uid-shop", "a"), SinkState::At(_));
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&moved(|object| object["spec"]["sinks"] = json!([service_sink("a", 80)])));
-    harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop"]}])));
+    harness.allow("platform", &json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop"]}]));
     assert!(sends());
-    harness.routes.apply_connection(&of_platform(&json!([])));
+    harness.allow("platform", &json!([]));
     assert!(!sends(), "some pending events may have come through that connection");
 }
 
 #[tokio::test]
 async fn a_repository_that_was_renamed_out_of_the_grant_or_the_owner_loses_its_deliveries() {
     let harness = start(|_, _| ()).await;
-    harness.routes.apply_connection(&allowing(&json!([{"namespaces": {"from": "Same"}, "repositories": ["*/shop*"]}])));
+    harness.allow("team", &json!([{"namespaces": {"from": "Same"}, "repositories": ["*/shop*"]}]));
     harness.routes.apply_binding(&binding(|_| ()));
     for (number, (path, ours)) in [("acme/shop-2", true), ("acme/secret", false), ("other/shop", false)].into_iter().enumerate() {
         harness.clock.set(&format!("2026-11-20T10:0{number}:00Z"));
@@ -385,7 +418,7 @@ async fn a_lost_status_does_not_lose_the_known_repository() {
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
     assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
     // If the status is removed and the binding refers to another connection, it has no hook with that connection.
-    harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["*/*"]}])));
+    harness.allow("platform", &json!([{"namespaces": {"from": "All"}, "repositories": ["*/*"]}]));
     harness.routes.apply_binding(&binding(|object| {
         lost(object);
         object["spec"]["connectionRef"]["namespace"] = json!("platform");

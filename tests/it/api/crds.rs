@@ -34,6 +34,7 @@ fn checked_in_definitions_are_those_of_the_types() -> Result<()> {
     }
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     files.sort();
+    expected.sort();
     ensure!(files == expected.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(), "crds/ holds other files too: {files:?}");
     Ok(())
 }

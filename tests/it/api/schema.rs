@@ -1,4 +1,4 @@
-//! What the API server accepts and refuses, with the message that a user reads: every rule and every limit of both kinds.
+//! What the API server accepts and refuses, with the message that a user reads: every rule and every limit of all kinds.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::rules;
@@ -263,7 +263,7 @@ async fn validates_credentials_and_intervals_of_a_connection() -> Result<()> {
 }
 
 #[tokio::test]
-async fn validates_permissions_and_grants_of_a_connection() -> Result<()> {
+async fn validates_permissions_and_access_of_a_connection() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let all: Vec<Value> = forgebind::api::v1alpha1::Permission::ALL.iter().map(|permission| json!(permission)).collect();
     admission.admits(with(&github(), "/requiredPermissions", json!(all))).await?;
@@ -272,33 +272,55 @@ async fn validates_permissions_and_grants_of_a_connection() -> Result<()> {
     let seventeen: Vec<&Value> = all.iter().chain(all.first()).collect();
     admission.refuses(with(&github(), "/requiredPermissions", json!(seventeen)), "must have at most 16 items").await?;
 
-    let grants = |grant: Value| with(&github(), "/allowedBindings", json!([grant]));
-    let selector = "selector is required with from: Selector and not allowed otherwise";
-    let repositories = "repositories is required unless namespaces.from is Same; use \"**\" for every repository";
-    let labels = json!({ "matchLabels": { "team": "shop" } });
-    admission.admits(with(&github(), "/allowedBindings", json!([]))).await?;
-    admission.admits(grants(json!({ "namespaces": { "from": "Same" } }))).await?;
-    admission.admits(grants(json!({ "namespaces": { "from": "All" }, "repositories": ["**"] }))).await?;
-    admission.admits(grants(json!({ "namespaces": { "from": "Selector", "selector": labels }, "repositories": ["acme/shop-*"] }))).await?;
-    admission.refuses(grants(json!({ "namespaces": { "from": "Selector" }, "repositories": ["a"] })), selector).await?;
-    admission.refuses(grants(json!({ "namespaces": { "from": "Same", "selector": labels } })), selector).await?;
-    admission.refuses(grants(json!({ "namespaces": { "from": "All", "selector": labels }, "repositories": ["a"] })), selector).await?;
-    admission.refuses(grants(json!({ "namespaces": { "from": "All" } })), repositories).await?;
-    admission.refuses(grants(json!({ "namespaces": { "from": "All" }, "repositories": [] })), repositories).await?;
-    admission.refuses(grants(json!({ "namespaces": { "from": "Some" }, "repositories": ["a"] })), "Unsupported value").await?;
-    admission.refuses(grants(json!({ "repositories": ["a"] })), "namespaces: Required value").await?;
-    admission.refuses(grants(json!({ "namespaces": {} })), "from: Required value").await?;
+    for access in ["SameNamespace", "Granted"] {
+        admission.admits(with(&github(), "/access", json!(access))).await?;
+    }
+    admission.refuses(with(&github(), "/access", json!("Everybody")), "Unsupported value").await?;
+    admission.verdict()
+}
 
-    let base = grants(json!({ "namespaces": { "from": "Same" } }));
-    admission.bounds_list(&github(), "/allowedBindings", 32, |_| json!({ "namespaces": { "from": "Same" } })).await?;
-    admission.bounds_list(&base, "/allowedBindings/0/repositories", 64, |n| json!(format!("acme/{n}"))).await?;
-    admission.bounds_list(&base, "/allowedBindings/0/destinationHosts", 32, |n| json!(format!("host-{n}"))).await?;
-    for (list, most) in [("repositories", 512), ("destinationHosts", 262)] {
-        let pointer = format!("/allowedBindings/0/{list}");
-        admission.refuses_duplicates(&base, &pointer, json!("acme")).await?;
-        admission.admits(with(&base, &pointer, json!(["a".repeat(most)]))).await?;
-        admission.refuses(with(&base, &pointer, json!(["a".repeat(most + 1)])), &format!("may not be more than {most} bytes")).await?;
-        admission.refuses(with(&base, &pointer, json!([""])), "should be at least 1 chars").await?;
+fn grant() -> Value {
+    json!({ "connectionRef": { "name": "acme" }, "namespaces": { "from": "Same" }, "repositories": { "include": ["**"] } })
+}
+
+#[tokio::test]
+async fn validates_connections_namespaces_and_repositories_of_a_grant() -> Result<()> {
+    let mut admission = Admission::of("ConnectionGrant").await?;
+    let (one, selector) = (
+        "a grant needs exactly one of connectionRef and connectionSelector",
+        "selector is required with from: Selector and not allowed otherwise",
+    );
+    let labels = json!({ "matchLabels": { "team": "shop" } });
+    let expressions = json!({ "matchExpressions": [{ "key": "team", "operator": "In", "values": ["shop"] }] });
+    admission.admits(grant()).await?;
+    admission.bounds_text(&grant(), "/connectionRef/name", 1, 253).await?;
+    let selecting = with(&with(&grant(), "/connectionRef", Value::Null), "/connectionSelector", labels.clone());
+    admission.admits(selecting.clone()).await?;
+    admission.admits(with(&selecting, "/connectionSelector", expressions.clone())).await?;
+    admission.admits(with(&selecting, "/connectionSelector", json!({}))).await?;
+    admission.refuses(with(&grant(), "/connectionRef", Value::Null), one).await?;
+    admission.refuses(with(&grant(), "/connectionSelector", labels.clone()), one).await?;
+
+    let from = |namespaces: Value| with(&grant(), "/namespaces", namespaces);
+    admission.admits(from(json!({ "from": "All" }))).await?;
+    admission.admits(from(json!({ "from": "Selector", "selector": labels }))).await?;
+    admission.admits(from(json!({ "from": "Selector", "selector": expressions }))).await?;
+    admission.refuses(from(json!({ "from": "Selector" })), selector).await?;
+    admission.refuses(from(json!({ "from": "Same", "selector": labels })), selector).await?;
+    admission.refuses(from(json!({ "from": "All", "selector": labels })), selector).await?;
+    admission.refuses(from(json!({ "from": "Some" })), "Unsupported value").await?;
+    admission.refuses(from(json!({})), "from: Required value").await?;
+    admission.refuses(with(&grant(), "/namespaces", Value::Null), "namespaces: Required value").await?;
+
+    admission.refuses(with(&grant(), "/repositories", Value::Null), "repositories: Required value").await?;
+    admission.refuses(with(&grant(), "/repositories", json!({ "exclude": ["a"] })), "include: Required value").await?;
+    admission.refuses(with(&grant(), "/repositories/include", json!([])), "should have at least 1 items").await?;
+    for (list, most, longest) in [("/repositories/include", 64, 512), ("/repositories/exclude", 64, 512), ("/destinationHosts", 32, 262)] {
+        admission.bounds_list(&grant(), list, most, |n| json!(format!("acme-{n}"))).await?;
+        admission.refuses_duplicates(&grant(), list, json!("acme")).await?;
+        admission.admits(with(&grant(), list, json!(["a".repeat(longest)]))).await?;
+        admission.refuses(with(&grant(), list, json!(["a".repeat(longest + 1)])), &format!("may not be more than {longest} bytes")).await?;
+        admission.refuses(with(&grant(), list, json!([""])), "should be at least 1 chars").await?;
     }
     admission.verdict()
 }
@@ -536,7 +558,7 @@ async fn defaults_are_stored_in_the_object_but_never_inside_lists() -> Result<()
     let expected = json!({
         "provider": { "github": { "organization": "acme" } },
         "credentials": { "secretRef": { "name": "acme" }, "warnBefore": "720h" },
-        "managementPolicy": "Manage", "interval": "10m",
+        "access": "SameNamespace", "managementPolicy": "Manage", "interval": "10m",
     });
     assert_eq!(stored.data["spec"], expected);
 

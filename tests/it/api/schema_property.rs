@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value, json};
 
 use forgebind::api::crd;
-use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use forgebind::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
 
 use testkit::samples;
 use testkit::shared;
@@ -137,6 +137,7 @@ fn objects(kind: &'static str) -> impl Strategy<Value = Value> {
 fn parse(kind: &str, object: &Value) -> Result<(), serde_json::Error> {
     match kind {
         "RepoBinding" => serde_json::from_value::<RepoBinding>(object.clone()).map(drop),
+        "ConnectionGrant" => serde_json::from_value::<ConnectionGrant>(object.clone()).map(drop),
         _ => serde_json::from_value::<GitProviderConnection>(object.clone()).map(drop),
     }
 }
@@ -147,6 +148,12 @@ proptest! {
     #[test]
     fn rust_parses_connections_that_the_schema_accepts(object in objects("GitProviderConnection")) {
         let parsed = parse("GitProviderConnection", &object);
+        prop_assert!(parsed.is_ok(), "{parsed:?}");
+    }
+
+    #[test]
+    fn rust_parses_grants_that_the_schema_accepts(object in objects("ConnectionGrant")) {
+        let parsed = parse("ConnectionGrant", &object);
         prop_assert!(parsed.is_ok(), "{parsed:?}");
     }
 
@@ -179,12 +186,12 @@ fn tame(spec: &mut Value) {
     for provider in spec["provider"].as_object_mut().into_iter().flat_map(|members| members.values_mut()) {
         keep_one(provider, &["organization", "user"]);
     }
-    for grant in spec["allowedBindings"].as_array_mut().into_iter().flatten() {
-        match grant["namespaces"]["from"].as_str() {
-            Some("Selector") => grant["namespaces"]["selector"] = json!({ "matchLabels": { "team": "shop" } }),
-            _ => remove(&mut grant["namespaces"], &["selector"]),
+    keep_one(spec, &["connectionRef", "connectionSelector"]);
+    if let Some(namespaces) = spec.get_mut("namespaces") {
+        match namespaces["from"].as_str() {
+            Some("Selector") => namespaces["selector"] = json!({ "matchLabels": { "team": "shop" } }),
+            _ => remove(namespaces, &["selector"]),
         }
-        grant["repositories"] = json!(["acme/*"]);
     }
     let webhook = &mut spec["webhook"];
     if webhook.get("secretRef").is_none() {
@@ -241,4 +248,9 @@ async fn rust_parses_connections_that_the_api_server_accepts() -> Result<()> {
 #[tokio::test]
 async fn rust_parses_bindings_that_the_api_server_accepts() -> Result<()> {
     the_api_server_agrees("RepoBinding", 200, 24).await
+}
+
+#[tokio::test]
+async fn rust_parses_grants_that_the_api_server_accepts() -> Result<()> {
+    the_api_server_agrees("ConnectionGrant", 200, 24).await
 }

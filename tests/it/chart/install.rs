@@ -86,9 +86,9 @@ async fn dt_21_pk_07_install_upgrade_deliver_uninstall_and_reinstall_with_the_ch
     // One connection of the platform serves two namespaces; a second one of the same provider exists beside it.
     let resolve = [&env.namespace, &team].map(|namespace| env.sink.resolve(SINK, namespace)).join(",");
     let (controller, receiver) = installation.start(port, &resolve).await?;
-    let mut spec = env.connection_spec();
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "All"}, "repositories": [format!("{}/*", env.organization)]}]);
-    env.create_connection(spec).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.apply_grant("all", json!({"namespaces": {"from": "All"}, "repositories": {"include": [format!("{}/*", env.organization)]}}))
+        .await?;
     env.create_connection_named("second", env.connection_spec()).await?;
     env.connection_ready().await?;
     wait_until("the second connection", SOON, async || {

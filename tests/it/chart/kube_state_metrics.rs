@@ -126,6 +126,7 @@ async fn story(env: &TestEnv) -> Result<()> {
     env.create_connection_named("suspended", lost.clone()).await?;
     lost["suspend"] = json!(false);
     env.create_connection_named("lost", lost).await?;
+    env.apply_grant("own", json!({})).await?;
     env.create_binding("shop", env.binding_spec()).await?;
     let mut hidden = env.binding_spec();
     hidden["repository"] = json!(format!("{}/nowhere", env.organization));
@@ -174,6 +175,14 @@ async fn kube_state_metrics_reports_each_object_with_the_rights_of_the_chart() -
     shows("forgebind_connection_suspended", &[("name", "suspended")], 1.0).await?;
     shows("forgebind_connection_suspended", connection, 0.0).await?;
     shows("forgebind_connection_observed_generation", connection, 1.0).await?;
+
+    let grant: &[_] = &[("name", "own")];
+    shows("forgebind_grant_info", &[("name", "own"), ("connection", CONNECTION), ("from", "Same")], 1.0).await?;
+    shows("forgebind_grant_bindings", grant, 2.0).await?;
+    shows("forgebind_grant_condition_info", &condition("own", "Ready", "True", "Succeeded"), 1.0).await?;
+    later("forgebind_grant_condition_transition_timestamp_seconds", &[("name", "own"), ("condition", "Ready")]).await?;
+    shows("forgebind_grant_generation", grant, 1.0).await?;
+    shows("forgebind_grant_observed_generation", grant, 1.0).await?;
 
     let binding: &[_] = &[("name", "shop")];
     let repository = env.repository.as_str();

@@ -163,6 +163,7 @@ async fn story(env: &TestEnv, installation: &Installation, controller: &Operator
     let mut spec = env.connection_spec();
     spec["tls"] = json!({"caRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}});
     env.create_connection(spec).await?;
+    env.apply_grant("own", json!({})).await?;
     let mut spec = env.binding_spec();
     spec["webhook"]["secretRef"] = json!({"name": "own"});
     env.create_binding("shop", spec).await?;
@@ -278,7 +279,7 @@ async fn an_unneeded_verb_and_a_missing_verb_are_noticed() -> Result<()> {
         let mut idle = idle(&granted, &used);
         // No user secret exists in this test, so the receiver never uses its rights to Secrets.
         idle.retain(|right| right.resource != "secrets");
-        let added = idle.len() == 2 && idle.iter().all(|right| right.verb == "get" && right.group == "forgebind.dev");
+        let added = idle.len() == 3 && idle.iter().all(|right| right.verb == "get" && right.group == "forgebind.dev");
         Ok(if added { Seen::Done(()) } else { Seen::NotYet(format!("never used: {idle:?}")) })
     })
     .await?;
@@ -364,20 +365,21 @@ async fn bb_02_dv_23_administrators_manage_connections_and_teams_manage_bindings
         Ok(answer.status.is_some_and(|status| status.allowed))
     };
     let all = ["create", "update", "patch", "delete", "deletecollection"];
-    let expected = [("view", "", ""), ("edit", "repobindings", ""), ("admin", "repobindings", "gitproviderconnections")];
-    for (role, bindings, connections) in expected {
+    let expected: [(&str, &[&str]); 3] =
+        [("view", &[]), ("edit", &["repobindings"]), ("admin", &["repobindings", "connectiongrants", "gitproviderconnections"])];
+    for (role, written) in expected {
         let client = member(plane, &env.namespace, role).await?;
         // The cluster aggregates its roles a little after ours exist.
         wait_until(&format!("the role {role}"), SOON, async || {
             Ok(if may(&client, "watch", "gitproviderconnections").await? { Seen::Done(()) } else { Seen::NotYet("not yet".to_owned()) })
         })
         .await?;
-        for resource in ["repobindings", "gitproviderconnections"] {
+        for resource in ["repobindings", "connectiongrants", "gitproviderconnections"] {
             for verb in ["get", "list", "watch"] {
                 ensure!(may(&client, verb, resource).await?, "{role}: {verb} {resource} is not granted");
             }
             for verb in all {
-                let wanted = [bindings, connections].contains(&resource);
+                let wanted = written.contains(&resource);
                 wait_until(&format!("{role}: {verb} {resource}: {wanted}"), SOON, async || {
                     Ok(if may(&client, verb, resource).await? == wanted { Seen::Done(()) } else { Seen::NotYet(format!("{}", !wanted)) })
                 })

@@ -43,6 +43,7 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
         (json!({"allow": {"proxyHosts": ["http://proxy.acme.io:3128"]}}), "proxyHosts"),
         (json!({"allow": {"cidrs": ["everything"]}}), "cidrs"),
         (json!({"cleanupTimeout": "soon"}), "cleanupTimeout"),
+        (json!({"missingGrantTimeout": "soon"}), "missingGrantTimeout"),
         (json!({"watchNamespaces": ["Team"]}), "watchNamespaces"),
         (json!({"secretNamespaces": "platform"}), "secretNamespaces"),
         (json!({"uninstall": {"hooks": "keep"}}), "uninstall"),

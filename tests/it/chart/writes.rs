@@ -1,8 +1,8 @@
-//! What Forgebind's own accounts may write to connections and bindings, evaluated by the real API server with the policies of the
-//! chart. Each account first gets every right on both kinds, so that only the policies can refuse a request.
+//! What Forgebind's own accounts may write to connections, grants and bindings, evaluated by the real API server with the policies of the
+//! chart. Each account first gets every right on all kinds, so that only the policies can refuse a request.
 
 use anyhow::{Context as _, Result, ensure};
-use forgebind::api::v1alpha1::{FINALIZER, GitProviderConnection, RepoBinding};
+use forgebind::api::v1alpha1::{ConnectionGrant, FINALIZER, GitProviderConnection, RepoBinding};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use testkit::shared;
 use testkit::test_env::{CONNECTION, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
 
+const GRANT: &str = "own";
 const BINDING: &str = "shop";
 const THEIRS: &str = "example.com/theirs";
 
@@ -21,13 +22,18 @@ const THEIRS: &str = "example.com/theirs";
 struct Kind {
     name: &'static str,
     api: Api<DynamicObject>,
+    /// Changes of its spec.
+    specs: [Value; 2],
 }
 
-fn kinds(client: &Client, namespace: &str) -> [Kind; 2] {
+fn kinds(client: &Client, namespace: &str) -> [Kind; 3] {
     let api = |kind| Api::namespaced_with(client.clone(), namespace, &kind);
+    let specs = || [json!({"suspend": true}), json!({"interval": "2h"})];
+    let of_grant = [json!({"namespaces": {"from": "All"}}), json!({"repositories": {"include": ["other/*"]}})];
     [
-        Kind { name: CONNECTION, api: api(ApiResource::erase::<GitProviderConnection>(&())) },
-        Kind { name: BINDING, api: api(ApiResource::erase::<RepoBinding>(&())) },
+        Kind { name: CONNECTION, api: api(ApiResource::erase::<GitProviderConnection>(&())), specs: specs() },
+        Kind { name: GRANT, api: api(ApiResource::erase::<ConnectionGrant>(&())), specs: of_grant },
+        Kind { name: BINDING, api: api(ApiResource::erase::<RepoBinding>(&())), specs: specs() },
     ]
 }
 
@@ -63,7 +69,7 @@ impl Kind {
     }
 }
 
-/// Grants an account every right on both kinds by Roles.
+/// Gives an account every right on all kinds by Roles.
 async fn grant_everything(env: &TestEnv, system: &str, account: &str) -> Result<()> {
     let (namespace, name) = (&env.namespace, format!("everything-{account}"));
     let rights = json!({"apiGroups": ["forgebind.dev"], "resources": ["*"], "verbs": ["*"]});
@@ -79,11 +85,11 @@ async fn grant_everything(env: &TestEnv, system: &str, account: &str) -> Result<
 }
 
 /// Changes of everything except finalizers and status.
-fn forbidden() -> Vec<Value> {
+fn forbidden(kind: &Kind) -> Vec<Value> {
     let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "6f1c1c9e-0000-4000-8000-000000000000"});
     vec![
-        json!({"spec": {"suspend": true}}),
-        json!({"spec": {"interval": "2h"}}),
+        json!({"spec": kind.specs[0]}),
+        json!({"spec": kind.specs[1]}),
         json!({"metadata": {"labels": {"a": "b"}}}),
         json!({"metadata": {"labels": {"before": null}}}),
         json!({"metadata": {"annotations": {"forgebind.dev/rotate-requested-at": "now"}}}),
@@ -91,13 +97,14 @@ fn forbidden() -> Vec<Value> {
         json!({"metadata": {"ownerReferences": [owner]}}),
         json!({"metadata": {"finalizers": [THEIRS, "example.com/another"]}}),
         json!({"metadata": {"finalizers": []}}),
-        json!({"metadata": {"finalizers": [THEIRS, FINALIZER]}, "spec": {"suspend": true}}),
+        json!({"metadata": {"finalizers": [THEIRS, FINALIZER]}, "spec": kind.specs[0]}),
     ]
 }
 
-/// A connection and a binding with a value in every writable field of their metadata.
-async fn objects(env: &TestEnv) -> Result<[Kind; 2]> {
+/// An object of each kind with a value in every writable field of its metadata.
+async fn objects(env: &TestEnv) -> Result<[Kind; 3]> {
     env.create_connection(env.connection_spec()).await?;
+    env.apply_grant(GRANT, json!({})).await?;
     env.create_binding(BINDING, env.binding_spec()).await?;
     let kinds = kinds(&env.cluster().client()?, &env.namespace);
     for kind in &kinds {
@@ -109,7 +116,7 @@ async fn objects(env: &TestEnv) -> Result<[Kind; 2]> {
 
 async fn in_force(kind: &Kind) -> Result<()> {
     wait_until("the policy to be in force", SOON, async || {
-        let spec = json!({"spec": {"suspend": true}});
+        let spec = json!({"spec": kind.specs[0]});
         Ok(if kind.may_change(&spec).await? { Seen::NotYet("a spec may be changed".to_owned()) } else { Seen::Done(()) })
     })
     .await
@@ -118,7 +125,7 @@ async fn in_force(kind: &Kind) -> Result<()> {
 /// The part that applies to each of Forgebind's accounts.
 async fn writes_finalizers_and_status_only(kind: &Kind) -> Result<()> {
     in_force(kind).await?;
-    for patch in forbidden() {
+    for patch in forbidden(kind) {
         ensure!(!kind.may_change(&patch).await?, "{}: {patch} is admitted", kind.name);
     }
     ensure!(!kind.may_create().await?, "{} may be created", kind.name);
@@ -150,7 +157,7 @@ async fn the_controllers_account_may_change_only_finalizers_and_status() -> Resu
             let written = kind.api.patch_status(kind.name, &PatchParams::default(), &Patch::Merge(&status)).await?;
             assert_eq!(written.data["status"]["observedGeneration"], 1);
             ensure!(written.data["spec"]["suspend"] != true && !written.labels().contains_key("by"), "{written:?}");
-            for patch in forbidden() {
+            for patch in forbidden(of_everybody) {
                 ensure!(of_everybody.may_change(&patch).await?, "{patch} is refused even for an administrator");
             }
             ensure!(of_everybody.may_delete().await? && of_everybody.may_create().await?, "an administrator is refused");

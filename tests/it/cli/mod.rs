@@ -1,5 +1,6 @@
-//! The commands that people and their CI run: `forgebind check` and `forgebind uninstall`.
+//! The commands that people and their CI run: `forgebind check`, `can`, `why` and `uninstall`.
 
+mod can;
 mod check;
 mod uninstall;
 mod why;

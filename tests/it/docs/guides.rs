@@ -84,7 +84,7 @@ fn conditions_document() -> Result<String> {
         let carrier = match condition.carrier() {
             Carrier::Connection => "connection",
             Carrier::Binding => "binding",
-            Carrier::Both => "both",
+            Carrier::All => "every kind",
         };
         let reasons = Reason::ALL.iter().filter(|reason| reason.conditions() != "all" && carries(**reason, *condition));
         let reasons: Vec<String> = reasons.map(|reason| format!("[{}](#{})", reason.as_str(), reason.as_str().to_lowercase())).collect();

@@ -250,12 +250,12 @@ With `rbac.userRoles`, the roles that clusters have anyway get their share:
 
 | who has the role | may |
 | --- | --- |
-| `view` of a namespace | read connections and bindings; no secret stands in them |
+| `view` of a namespace | read connections, grants and bindings; no secret stands in them |
 | `edit` of a namespace | also write bindings |
-| `admin` of a namespace | also write connections |
+| `admin` of a namespace | also write connections and grants |
 
-A connection hands an account of the company to a namespace, so it is for administrators; which namespaces and repositories may
-use it is decided by its `allowedBindings`. Nothing here needs an identity provider: whoever the API server knows can work.
+A connection hands an account of the company to a namespace, and a `ConnectionGrant` decides which namespaces and repositories
+may use it, so both are for administrators. Nothing here needs an identity provider: whoever the API server knows can work.
 ";
 
 async fn permissions_document() -> Result<String> {
@@ -387,7 +387,7 @@ fn api_document() -> Result<String> {
 #[test]
 fn the_generated_reference_of_the_api_matches_the_definitions() -> Result<()> {
     let document = api_document()?;
-    for field in ["`spec.allowedBindings[].destinationHosts[]`", "`spec.webhook.adopt`", "`status.recentDeliveries[].time`"] {
+    for field in ["`spec.destinationHosts[]`", "`spec.webhook.adopt`", "`status.recentDeliveries[].time`"] {
         ensure!(document.contains(field), "{field} is missing");
     }
     compare("api.md", &document)

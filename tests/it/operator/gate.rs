@@ -25,10 +25,20 @@ fn asks_for_hooks(exchange: &Exchange) -> bool {
     exchange.path.contains("/hooks")
 }
 
-/// Allows the binding's own namespace to use repositories whose names begin with `sh`.
-fn granting(env: &TestEnv, mut spec: Value) -> Value {
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "repositories": [format!("{}/sh*", env.organization)]}]);
-    spec
+/// The name of the grant of the tests.
+const GRANT: &str = "shops";
+
+/// Creates a connection, and a grant for the binding's own namespace and repositories whose names begin with `sh`.
+async fn connect_with_grant(env: &TestEnv, mut spec: Value) -> Result<()> {
+    spec["access"] = json!("Granted");
+    env.apply_grant(GRANT, json!({"repositories": {"include": [format!("{}/sh*", env.organization)]}})).await?;
+    env.create_connection(spec).await?;
+    Ok(())
+}
+
+/// Starts an operator for which a missing grant counts as withdrawn at once.
+async fn impatient_operator(env: &TestEnv) -> Result<Operator> {
+    Operator::start(env.options().await?.with("missing-grant-timeout", "0s")).await
 }
 
 async fn rename(env: &TestEnv, from: &str, to: &str) -> Result<()> {
@@ -50,9 +60,7 @@ async fn a_finalizer_set_by_a_user_causes_no_call_blocks_nothing_and_reveals_not
     // A token that can only read, so that a webhook that counted would change the connection's conditions.
     let reader = platform.gitea.create_token(&platform.account, "reader", &["read:repository", "read:user", "read:organization"]).await?;
     platform.cluster().apply_secret(&platform.namespace, "credential", &[("token", &reader)]).await?;
-    let mut spec = platform.connection_spec_at(&proxy.url());
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "repositories": [format!("{}/*", platform.organization)]}]);
-    platform.create_connection(spec).await?;
+    platform.create_connection(platform.connection_spec_at(&proxy.url())).await?;
     platform.connection_ready().await?;
     proxy.forget();
 
@@ -111,8 +119,8 @@ async fn a_finalizer_set_by_a_user_causes_no_call_blocks_nothing_and_reveals_not
 #[tokio::test]
 async fn a_grant_withdrawn_while_the_credential_is_rejected_ends_at_once_after_a_restart() -> Result<()> {
     let env = TestEnv::new("dead-withdrawn").await?;
-    let operator = env.operator().await?;
-    env.create_connection(granting(&env, env.connection_spec())).await?;
+    let operator = impatient_operator(&env).await?;
+    connect_with_grant(&env, env.connection_spec()).await?;
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_ready("shop").await?;
     env.push("granted").await?;
@@ -120,7 +128,7 @@ async fn a_grant_withdrawn_while_the_credential_is_rejected_ends_at_once_after_a
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", "0000000000000000000000000000000000000000")]).await?;
     env.connection_says("Authenticated", "False/CredentialRejected").await?;
     operator.kill();
-    env.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
+    env.delete_grant(GRANT).await?;
     operator.restart().await?;
     let binding = env.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     assert_eq!(binding_condition(&binding, "WebhookInSync"), "False/RefNotPermitted");
@@ -141,8 +149,8 @@ async fn a_grant_withdrawn_while_the_credential_is_rejected_ends_at_once_after_a
 #[tokio::test]
 async fn a_repository_renamed_out_of_the_grant_or_transferred_to_another_owner_loses_route_and_hook() -> Result<()> {
     let env = TestEnv::new("departs").await?;
-    let operator = env.operator().await?;
-    env.create_connection(granting(&env, env.connection_spec())).await?;
+    let operator = impatient_operator(&env).await?;
+    connect_with_grant(&env, env.connection_spec()).await?;
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_ready("shop").await?;
     env.push("granted").await?;
@@ -194,7 +202,7 @@ async fn a_redirect_from_a_granted_name_does_not_reveal_its_target() -> Result<(
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;
     rename(&env, "shop", CANARY).await?;
-    env.create_connection(granting(&env, env.connection_spec_at(&proxy.url()))).await?;
+    connect_with_grant(&env, env.connection_spec_at(&proxy.url())).await?;
     env.connection_ready().await?;
     env.create_binding("shop", env.binding_spec()).await?;
     let binding = env.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
@@ -212,8 +220,8 @@ async fn a_redirect_from_a_granted_name_does_not_reveal_its_target() -> Result<(
 async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_removes_the_hook() -> Result<()> {
     let env = TestEnv::new("announced").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
-    let operator = env.operator().await?;
-    env.create_connection(granting(&env, env.connection_spec_at(&proxy.url()))).await?;
+    let operator = impatient_operator(&env).await?;
+    connect_with_grant(&env, env.connection_spec_at(&proxy.url())).await?;
     env.connection_ready().await?;
     let mut held = proxy.inject(Fault::HoldAnswer, |exchange| exchange.method == Method::POST && exchange.path.ends_with("/hooks"));
     env.create_binding("shop", env.binding_spec()).await?;
@@ -223,7 +231,7 @@ async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_removes
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     let before = env.bindings.get("shop").await?.status.and_then(|status| status.webhook).context("the target is recorded")?;
     assert!(before.hooks.is_empty() && before.former_targets.len() == 1, "{before:?}");
-    env.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
+    env.delete_grant(GRANT).await?;
     operator.restart().await?;
     env.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;

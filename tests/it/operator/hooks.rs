@@ -78,10 +78,9 @@ fn custom_spec(env: &TestEnv, url: &str, adopt: bool) -> Value {
 
 /// Creates a connection that allows hooks to the sink's address, and a Secret for them. Returns the address.
 async fn allow_custom(env: &TestEnv) -> Result<String> {
-    let mut spec = env.connection_spec();
     let host = format!("127.0.0.1:{}", env.sink.port());
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
-    env.create_connection(spec).await?;
+    env.apply_grant("custom", json!({"destinationHosts": [host]})).await?;
+    env.create_connection(env.connection_spec()).await?;
     env.cluster().apply_secret(&env.namespace, "own", &[("secret", OWN_SECRET)]).await?;
     Ok(format!("http://{host}/api/webhook"))
 }

@@ -9,6 +9,7 @@ mod deliveries;
 mod fairness;
 mod gate;
 mod gitops;
+mod grants;
 mod hooks;
 mod idle_cost;
 mod lost_objects;

@@ -246,12 +246,12 @@ async fn grants_admit_and_close_access_and_reveal_nothing_about_other_connection
     platform.cluster().create_namespace_named(&team_namespace).await?;
     let team = platform.within(&team_namespace)?;
     let operator = platform.operator_for(&[&team_namespace]).await?;
-    let mut spec = platform.connection_spec();
-    spec["allowedBindings"] = json!([{
+    let shops = json!({
         "namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}},
-        "repositories": [format!("{}/sh*", platform.organization)],
-    }]);
-    platform.create_connection(spec).await?;
+        "repositories": {"include": [format!("{}/sh*", platform.organization)]},
+    });
+    platform.apply_grant("shops", shops).await?;
+    platform.create_connection(platform.connection_spec()).await?;
     platform.connection_ready().await?;
     let referring = |name: &str| {
         let mut spec = team.binding_spec();

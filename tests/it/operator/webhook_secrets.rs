@@ -64,9 +64,9 @@ async fn bindings_whose_namespace_and_name_concatenate_to_the_same_text_have_sep
     here.cluster().create_namespace_named(&there_namespace).await?;
     let there = here.within(&there_namespace)?;
     let operator = here.operator_for(&[&there_namespace]).await?;
-    let mut spec = here.connection_spec();
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "All"}, "repositories": [format!("{}/*", here.organization)]}]);
-    here.create_connection(spec).await?;
+    here.apply_grant("all", json!({"namespaces": {"from": "All"}, "repositories": {"include": [format!("{}/*", here.organization)]}}))
+        .await?;
+    here.create_connection(here.connection_spec()).await?;
     for (env, name) in [(&here, "ab"), (&there, "b")] {
         let mut spec = env.binding_spec();
         spec["connectionRef"] = json!({"name": CONNECTION, "namespace": here.namespace});

@@ -214,8 +214,7 @@ async fn pk_29_bb_17_a_changed_pair_reaches_all_three_subscriptions_and_no_deliv
 #[tokio::test]
 async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_secret_is_back() -> Result<()> {
     let env = ProviderEnv::new("azure-adopted", &[("token", state::TOKEN)]).await?;
-    let grant = json!([{"namespaces": {"from": "Same"}, "destinationHosts": ["ci.acme.example"]}]);
-    env.objects.patch_connection(json!({"spec": {"allowedBindings": grant}})).await?;
+    env.objects.apply_grant("ci", json!({"destinationHosts": ["ci.acme.example"]})).await?;
     let own = async || env.objects.cluster().apply_secret(&env.objects.namespace, "own", &[("secret", "a-secret-of-the-owner")]).await;
     own().await?;
     let client = env.simulated.operator();

@@ -212,7 +212,7 @@ fn finds_an_old_word_where_it_is_forbidden_and_nowhere_else() -> Result<()> {
     assert!(hit.iter().any(|complaint| complaint.starts_with("src/docs/faq.md:2: `ways in`")), "{hit:?}");
     for (path, text) in [
         ("src/k8s/conditions.rs", "observed_generation: object.metadata.generation,"),
-        ("charts/forgebind/values.yaml", "allowedBindings: what is followed and borrowed"),
+        ("charts/forgebind/values.yaml", "missingGrantTimeout: what is followed and borrowed"),
         ("src/docs/releasing.md", "A release is published by a tag; the release notes follow."),
         ("tests/fixtures/github/push.json", "\"owed\": true, \"secretGeneration\": 1"),
         ("src/receiver/sinks/pending.rs", "/// Pending events wait for the sink that follows."),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use forgebind::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::{Method, StatusCode};
 use kube::api::{ListParams, PostParams};
@@ -28,6 +28,7 @@ use testkit::plain_http;
 use testkit::sim::bitbucket_data_center::BitbucketDataCenter;
 use testkit::sim::{Request, Simulator};
 use testkit::sink::{Behavior, SinkServer};
+use testkit::test_namespace::grant;
 
 /// The number of bindings that a client processes at once: the same as in the operator.
 pub const AT_ONCE: usize = 32;
@@ -182,9 +183,11 @@ impl Installation {
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection", "metadata": {"name": CONNECTION},
             "spec": {
                 "provider": seed_data.provider, "credentials": {"secretRef": {"name": "credential"}},
-                "allowedBindings": [{"namespaces": {"from": "All"}, "repositories": ["**"]}],
             },
         });
+        let grant = grant(&self.namespaces[0], "bench", CONNECTION, &json!({"namespaces": {"from": "All"}}));
+        let grants: Api<ConnectionGrant> = Api::namespaced(client.clone(), &self.namespaces[0]);
+        grants.create(&PostParams::default(), &serde_json::from_value(grant)?).await?;
         let connections: Api<GitProviderConnection> = Api::namespaced(client.clone(), &self.namespaces[0]);
         connections.create(&PostParams::default(), &serde_json::from_value(connection)?).await?;
         stream::iter(0..self.size)

@@ -69,9 +69,7 @@ pub fn custom_url(env: &TestEnv) -> String {
 
 /// Creates a connection that allows hooks to the sink's address, and a user's secret.
 pub async fn connect(env: &TestEnv, spec: Value) -> Result<()> {
-    let mut spec = spec;
-    let host = format!("127.0.0.1:{}", env.sink.port());
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
+    env.apply_grant("custom", json!({"destinationHosts": [format!("127.0.0.1:{}", env.sink.port())]})).await?;
     env.cluster().apply_secret(&env.namespace, "own", &[("secret", BROUGHT_SECRET)]).await?;
     env.create_connection(spec).await.map(drop)
 }

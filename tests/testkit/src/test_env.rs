@@ -18,7 +18,8 @@ use crate::operator::Operator;
 use crate::shared;
 use crate::test_namespace::TestNamespace;
 pub use crate::test_namespace::{
-    CONNECTION, OVERLAPPED, SINK, SOON, binding_condition, binding_message, connection_condition, connection_message,
+    CONNECTION, OVERLAPPED, SINK, SOON, binding_condition, binding_message, connection_condition, connection_message, grant,
+    grant_condition,
 };
 use crate::wait::{Seen, wait_until};
 

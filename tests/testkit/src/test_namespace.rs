@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use forgebind::api::v1alpha1::{GitProviderConnection, RECONCILE_REQUESTED_AT, RepoBinding};
+use forgebind::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RECONCILE_REQUESTED_AT, RepoBinding};
 use forgebind::check::schema::Schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
@@ -35,6 +35,7 @@ pub struct TestNamespace {
     pub namespace: String,
     pub sink: Arc<SinkServer>,
     pub connections: Api<GitProviderConnection>,
+    pub grants: Api<ConnectionGrant>,
     pub bindings: Api<RepoBinding>,
 }
 
@@ -60,6 +61,7 @@ impl TestNamespace {
             namespace: namespace.to_owned(),
             sink,
             connections: Api::namespaced(client.clone(), namespace),
+            grants: Api::namespaced(client.clone(), namespace),
             bindings: Api::namespaced(client, namespace),
         })
     }
@@ -117,6 +119,27 @@ impl TestNamespace {
             "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
         });
         Ok(self.connections.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+    }
+
+    /// Applies a grant of the connection [`CONNECTION`] with these fields. The others allow every repository to the own namespace.
+    pub async fn apply_grant(&self, name: &str, fields: Value) -> Result<ConnectionGrant> {
+        let object = grant(&self.namespace, name, CONNECTION, &fields);
+        Ok(self.grants.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?)
+    }
+
+    pub async fn delete_grant(&self, name: &str) -> Result<()> {
+        self.grants.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Waits until the status of a grant fits.
+    pub async fn grant_until(&self, name: &str, what: &str, fits: impl Fn(&ConnectionGrant) -> bool) -> Result<ConnectionGrant> {
+        wait_until(&format!("grant {name}: {what}"), SOON, async || {
+            let grant = self.grants.get(name).await?;
+            let seen = format!("{:?}", grant.status);
+            Ok(if fits(&grant) { Seen::Done(grant) } else { Seen::NotYet(seen) })
+        })
+        .await
     }
 
     /// Creates a binding, and before it the Services of its sinks that do not exist.
@@ -218,6 +241,26 @@ impl TestNamespace {
         let what = format!("{condition} {expected}");
         self.connection_until(&what, SOON, |connection| connection_condition(connection, condition) == expected).await
     }
+}
+
+/// A grant of a connection with these fields; null removes one. The others allow every repository to the own namespace.
+pub fn grant(namespace: &str, name: &str, connection: &str, fields: &Value) -> Value {
+    let mut spec = json!({"connectionRef": {"name": connection}, "namespaces": {"from": "Same"}, "repositories": {"include": ["**"]}});
+    for (field, value) in fields.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "ConnectionGrant",
+        "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+    })
+}
+
+/// A condition of a grant as `status/reason`; empty when it is absent.
+pub fn grant_condition(grant: &ConnectionGrant, kind: &str) -> String {
+    grant.status.as_ref().map(|status| condition(&status.conditions, kind)).unwrap_or_default()
 }
 
 /// A condition of a binding as `status/reason`; empty when it is absent.

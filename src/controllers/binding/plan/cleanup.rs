@@ -26,7 +26,8 @@ pub(super) fn is_rid_of_everything(facts: &Facts) -> bool {
     let seen = |cleanup_target: &CleanupTarget| matches!(cleanup_target.hooks, Ok(_) | Err(Obstacle::Gone(_) | Obstacle::NotHeld));
     let idle = facts.snapshot.suspended || facts.snapshot.observe_only;
     let judged = !facts.targets.is_empty() || facts.snapshot.grant.spec != Grant::Undecided;
-    !idle && judged && cleanup::wants_none(&facts.snapshot, facts.probe.as_ref()) && facts.targets.iter().all(seen)
+    let wants_none = cleanup::wants_none(&facts.snapshot, facts.probe.as_ref()) && facts.kept_until().is_none();
+    !idle && judged && wants_none && facts.targets.iter().all(seen)
 }
 
 /// Ids of the adopted hooks among those to remove. If the status was lost, the adopted hooks are unknown: if the spec allows

@@ -67,7 +67,20 @@ pub fn plan(facts: &Facts) -> Plan {
         plan.steps.push(PlanStep::WithdrawSecret);
     }
     next_probe(&mut plan, facts);
+    wake_at_removal(&mut plan, facts);
     plan
+}
+
+/// Wakes when a missing grant counts as withdrawn. A repository that was found without a grant is probed then, because only a probe
+/// shows where it is.
+fn wake_at_removal(plan: &mut Plan, facts: &Facts) {
+    let snapshot = &facts.snapshot;
+    if let Some(until) = facts.kept_until() {
+        plan.next_probe = Some(plan.next_probe.map_or(until, |next| next.min(until)));
+        plan.wake_at(Some(until));
+    }
+    let refused = snapshot.grant.refused.iter().map(|target| snapshot.removal_at(target));
+    plan.wake_at(refused.filter(|at| *at > snapshot.now).min());
 }
 
 fn next_probe(plan: &mut Plan, facts: &Facts) {

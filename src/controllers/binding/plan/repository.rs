@@ -48,7 +48,7 @@ fn out_of_reach_finding(path: &str, out_of_reach: OutOfReach, scope: Option<&Sco
         }
         _ => format!(
             "{path} leads to a repository for which the connection has no grant: it was renamed or moved; ask the connection's owner for a \
-             rule in allowedBindings that covers its current path"
+             ConnectionGrant that includes its current path"
         ),
     };
     Finding::bad(Reason::RepositoryMovedOutOfScope, message)

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
+use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::controllers::binding::attempts::Attempts;
-use crate::controllers::binding::cleanup::CleanupTarget;
+use crate::controllers::binding::cleanup::{self, CleanupTarget};
 use crate::controllers::binding::facts::Facts;
 use crate::controllers::binding::memory::{BindingMemory, ProbeInputs, ProbeRecord};
 use crate::controllers::binding::obstacle::Obstacle;
@@ -14,7 +15,8 @@ use crate::controllers::binding::plan::{Finding, Plan, is_refusal};
 use crate::controllers::binding::schedule::probe_due;
 use crate::controllers::binding::snapshot::Connection;
 use crate::controllers::binding::time::{after, until};
-use crate::k8s::conditions::ConditionStatus;
+use crate::controllers::gate::Ungranted;
+use crate::k8s::conditions::{self, ConditionStatus};
 use crate::providers::ProviderError;
 
 /// Pause before what sinks need is published again that had no room.
@@ -81,7 +83,24 @@ pub(super) fn memory(facts: &Facts, plan: &Plan, outcome: &Outcome, evidence_wri
         evidence_at: if evidence_written { Some(facts.snapshot.now) } else { before.evidence_at },
         sinks_read: facts.snapshot.prepared_sinks.remembered.clone(),
         changed_references: before.changed_references,
+        ungranted: ungranted(facts),
     }
+}
+
+/// Since when no grant has fitted for the hooks.
+fn ungranted(facts: &Facts) -> Ungranted {
+    let (snapshot, object) = (&facts.snapshot, &facts.snapshot.object);
+    let lacks_grant = cleanup::lacks_grant(snapshot, facts.probe.as_ref());
+    // Only a probe shows where a repository is: until the next one, what the last one found is kept.
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let moved = conditions::find(conditions, ConditionType::RepositoryFound)
+        .is_some_and(|found| found.reason == Reason::RepositoryMovedOutOfScope.as_str());
+    let is_unseen = moved && facts.probe.is_none() && snapshot.grant.is_granted();
+    let counts = |target: &&HookTarget| {
+        let known = is_unseen && snapshot.memory.ungranted.since(target).is_some();
+        snapshot.seal.is_on(target) && (lacks_grant || known || snapshot.grant.refused.contains(target))
+    };
+    snapshot.memory.ungranted.only(object.hook_targets().filter(counts), snapshot.now)
 }
 
 /// Creations, recreations, repairs and cleared targets, with those of earlier reconciliations.

@@ -12,6 +12,7 @@ use super::memory::BindingMemory;
 use super::outcome::{Failure, Outcome};
 use super::plan::{AMBIGUOUS_CREATE, Finding, Plan, is_refusal, left_behind};
 use super::snapshot::Connection;
+use super::time::told;
 use crate::api::v1alpha1::binding::{HookTarget, RepoBindingStatus, RepositoryStatus, WebhookStatus};
 use crate::api::v1alpha1::{
     ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REDELIVER_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
@@ -147,17 +148,20 @@ fn connection(conditions: &mut Conditions<'_>, facts: &Facts) {
     }
 }
 
-/// Does not reveal whether a connection in another namespace exists; the message names what a rule has to cover.
+/// Does not reveal whether a connection in another namespace exists; the message names what a grant has to cover. Only a binding
+/// with a hook, which had a grant, is told when the hook is removed.
 fn not_permitted(facts: &Facts) -> String {
+    let removal = facts.kept_until().map(|until| format!("; its webhook is removed at {} unless a grant allows it by then", told(until)));
+    let removal = removal.unwrap_or_default();
     let name = &facts.snapshot.object.spec.connection_ref.name;
     if let Grant::Refused { lacking: Some(lacking) } = &facts.snapshot.grant.spec {
-        return format!("connection {name} does not allow this binding: {lacking}");
+        return format!("connection {name} does not allow this binding: {lacking}{removal}");
     }
     let url = facts.snapshot.object.custom_url();
     let destination = url.map(|url| format!(" and, for webhook.url, {} in destinationHosts", url.host_str().unwrap_or_default()));
     format!(
-        "connection {name} does not exist in that namespace or does not allow this binding; ask its owner for a rule in allowedBindings that \
-         covers this namespace, the repository{}",
+        "connection {name} does not exist in that namespace or does not allow this binding; ask its owner for a ConnectionGrant \
+         that covers this namespace, the repository{}{removal}",
         destination.unwrap_or_default()
     )
 }
@@ -215,10 +219,11 @@ fn withheld(facts: &Facts, webhook: Option<&WebhookStatus>) -> Option<Finding> {
     };
     // The hook stays while writing is forbidden or the binding is suspended.
     let stays = holds && (facts.snapshot.observe_only || facts.snapshot.suspended) && facts.snapshot.grant.withdrawn.is_empty();
-    let message = match (holds, stays) {
-        (true, true) => format!("the hook is no longer requested, but stays while changes are disabled: {why}"),
-        (true, false) => format!("the hook is being removed: {why}"),
-        (false, _) => format!("there is no hook: {why}"),
+    let message = match (holds, stays, facts.kept_until()) {
+        (true, _, Some(until)) => format!("the hook is removed at {} unless a grant allows it by then: {why}", told(until)),
+        (true, true, None) => format!("the hook is no longer requested, but stays while changes are disabled: {why}"),
+        (true, false, None) => format!("the hook is being removed: {why}"),
+        (false, ..) => format!("there is no hook: {why}"),
     };
     Some(Finding { status: ConditionStatus::False, reason, message })
 }

@@ -84,7 +84,7 @@ fn facts(object: Value, connection: Connection) -> Facts {
         identity: identity(1, &settings, None),
         settings,
         seal: seal(),
-        grant: GrantDecision { spec, refuses_known_path: false, withdrawn: Vec::new() },
+        grant: GrantDecision { spec, lacks_grant: false, refuses_known_path: false, refused: Vec::new(), withdrawn: Vec::new() },
         connection,
         memory: BindingMemory { probe, ..BindingMemory::default() },
         user_secret: None,

@@ -1,6 +1,7 @@
 //! Tests of `schedule`, `cleanup` and `plan`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::*;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
@@ -8,8 +9,11 @@ use crate::controllers::binding::cleanup::{CleanupTarget, cleanup_targets};
 use crate::controllers::binding::obstacle::Obstacle;
 use crate::controllers::binding::plan::{FinalizerStep, PlanStep};
 use crate::controllers::binding::prepared::{Held, PreparedEntry};
+use crate::controllers::binding::report::Requeue;
 use crate::controllers::binding::schedule::{delivers_elsewhere, is_settled};
+use crate::controllers::binding::time::after;
 use crate::controllers::binding::user_secret::UserSecret;
+use crate::controllers::gate::Ungranted;
 use crate::protocol::evidence::BindingEvidence;
 use crate::protocol::secret::WebhookSecret;
 use crate::protocol::webhook_secrets::{self, SinkSecrets, UserSecrets};
@@ -220,6 +224,47 @@ fn a_withdrawn_grant_removes_the_hook_and_an_outage_does_not() {
     let mut observing = facts(ready_binding(), Connection::NotPermitted);
     observing.snapshot.observe_only = true;
     assert!(cleanup_targets(&observing.snapshot, None).is_empty(), "nothing is written while observing");
+}
+
+/// A restore or a sync may bring the grant later.
+#[test]
+fn a_missing_grant_removes_the_hook_only_after_an_hour() {
+    let lacking = |memory: Ungranted| {
+        let mut facts = facts(ready_binding(), Connection::NotPermitted);
+        facts.snapshot.grant.lacks_grant = true;
+        facts.snapshot.memory.ungranted = memory;
+        facts
+    };
+    let first = lacking(Ungranted::default());
+    assert!(cleanup_targets(&first.snapshot, None).is_empty());
+    let report = say(&first);
+    assert_eq!(reads(&report.status, ConditionType::ConnectionReady), "False/RefNotPermitted");
+    let end = after(now(), Duration::from_secs(3600)).to_string();
+    for kind in [ConditionType::Ready, ConditionType::ConnectionReady, ConditionType::WebhookInSync] {
+        let message = &find(&report.status.conditions, kind).unwrap().message;
+        assert!(message.contains(&format!("removed at {end} unless a grant allows it")), "{kind}: {message}");
+    }
+    assert_eq!(report.requeue, Requeue::After(Duration::from_secs(3601)), "it wakes when the hour is over");
+    let plan = plan::plan(&first);
+    assert_eq!((plan.finalizer_step, plan.steps.len()), (FinalizerStep::Keep, 0));
+
+    // The hour begins once, and the webhook goes at its end.
+    let mut later = lacking(report.memory.ungranted.clone());
+    later.snapshot.now = after(now(), Duration::from_secs(3599));
+    assert!(cleanup_targets(&later.snapshot, None).is_empty());
+    assert_eq!(say(&later).memory.ungranted, report.memory.ungranted);
+    later.snapshot.now = after(now(), Duration::from_secs(3600));
+    assert_eq!(cleanup_targets(&later.snapshot, None).len(), 1);
+
+    // A grant that fits in between begins a new hour. A webhook that is no longer requested goes at once.
+    let mut granted = facts(ready_binding(), outage());
+    granted.snapshot.memory.ungranted = report.memory.ungranted;
+    assert_eq!(say(&granted).memory.ungranted, Ungranted::default());
+    let mut unwanted = ready_binding();
+    unwanted["spec"].as_object_mut().unwrap().remove("webhook");
+    let mut unwanted = facts(unwanted, Connection::NotPermitted);
+    unwanted.snapshot.grant.lacks_grant = true;
+    assert_eq!(cleanup_targets(&unwanted.snapshot, None).len(), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use testkit::fault_proxy::Exchange;
 use testkit::gitea::{Gitea, OPERATOR_SCOPES};
+use testkit::test_namespace::grant;
 
 use super::{Bench, PUBLIC_URL, message, object, row, run, secret, told};
 
@@ -58,15 +59,23 @@ Note: without --install-key-file, existing hooks of the installation are not rec
 async fn an_object_that_would_not_become_ready_is_reported_with_condition_reason_and_remedy() -> Result<()> {
     let bench = Bench::new().await?;
     let repository = bench.repository();
-    let grant = json!([
-        {"namespaces": {"from": "Same"}},
-        {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": [format!("{}/shop*", bench.organization)]},
-    ]);
+    let shops = json!({
+        "namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}},
+        "repositories": {"include": [format!("{}/shop*", bench.organization)]},
+    });
     let namespace =
         |name: &str, team: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": team}}});
     let objects = [
         bench.secret(),
-        bench.connection(json!({"allowedBindings": grant})),
+        bench.connection(json!({})),
+        grant("platform", "shops", "gitea", &shops),
+        grant("platform", "no-connection-here", "nobody", &json!({})),
+        grant(
+            "platform",
+            "invalid",
+            "gitea",
+            &json!({"namespaces": {"from": "Selector", "selector": {"matchExpressions": [{"key": "team", "operator": "Is"}]}}}),
+        ),
         namespace("team-shop", "shop"),
         namespace("team-cart", "cart"),
         bench.binding("good", json!({"branch": "main"})),
@@ -85,6 +94,9 @@ async fn an_object_that_would_not_become_ready_is_reported_with_condition_reason
     let result = checked.json()?;
     for (name, expected) in [
         ("gitea", "Ready Succeeded []"),
+        ("shops", "Ready Succeeded []"),
+        ("no-connection-here", "NotReady ConnectionNotFound []"),
+        ("invalid", "NotReady SelectorInvalid []"),
         ("good", "Ready Succeeded []"),
         ("branch-missing", "NotReady BranchNotFound []"),
         ("repository-missing", "NotReady NotFoundOrHidden []"),
@@ -118,7 +130,7 @@ async fn an_object_that_would_not_become_ready_is_reported_with_condition_reason
         &format!(
             "         BranchNotFound: {repository} has no branch mian; correct branch, remove it, or push the branch\n         What to do: Correct `branch`"
         ),
-        "1 connection, 11 bindings: 8 objects would not become Ready.",
+        "1 connection, 3 grants, 11 bindings: 10 objects would not become Ready.",
     ] {
         assert!(table.text.contains(expected), "{expected:?} is not in\n{}", table.text);
     }
@@ -179,11 +191,11 @@ async fn a_foreign_hook_with_the_same_url_is_reported_and_adopted_only_when_aske
     let url = "https://argocd.acme.test/api/webhook";
     let id = bench.gitea.create_hook(&bench.repository(), url, &["push"]).await?;
     let spec = |adopt: bool| json!({"webhook": {"events": ["Push"], "url": url, "secretRef": {"name": "own"}, "adopt": adopt}});
-    let connection =
-        bench.connection(json!({"allowedBindings": [{"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.test"]}]}));
+    let connection = bench.connection(json!({}));
+    let allowed = grant("platform", "argocd", "gitea", &json!({"destinationHosts": ["argocd.acme.test"]}));
     let own = secret("platform", "own", OWN_SECRET);
     for (adopt, expected) in [(false, "NotReady ForeignHook []"), (true, "Ready Succeeded [AdoptHook]")] {
-        let objects = [bench.secret(), own.clone(), connection.clone(), bench.binding("shop", spec(adopt))];
+        let objects = [bench.secret(), own.clone(), connection.clone(), allowed.clone(), bench.binding("shop", spec(adopt))];
         let result = bench.check_json(&objects).await?;
         assert_eq!(told(&result, "shop"), expected, "{result:#}");
         assert!(result.to_string().contains(&format!("hook {id}")), "{result:#}");
@@ -192,9 +204,9 @@ async fn a_foreign_hook_with_the_same_url_is_reported_and_adopted_only_when_aske
     // A Secret that a controller will create from a sealed one in Git counts as existing.
     let sealed =
         json!({"apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "metadata": {"name": "own", "namespace": "platform"}});
-    let objects = [bench.secret(), sealed, connection.clone(), bench.binding("shop", spec(true))];
+    let objects = [bench.secret(), sealed, connection.clone(), allowed.clone(), bench.binding("shop", spec(true))];
     assert_eq!(told(&bench.check_json(&objects).await?, "shop"), "Ready Succeeded [AdoptHook]");
-    let objects = [bench.secret(), connection, bench.binding("shop", spec(true))];
+    let objects = [bench.secret(), connection, allowed, bench.binding("shop", spec(true))];
     assert_eq!(told(&bench.check_json(&objects).await?, "shop"), "NotReady SecretNotFound []");
     assert_eq!(bench.gitea.hooks(&bench.repository()).await?.len(), 1);
     Ok(())
@@ -217,7 +229,7 @@ async fn a_binding_without_a_grant_causes_no_call_whatever_its_manifest_contains
         }});
         binding
     };
-    let connection = bench.connection(json!({"allowedBindings": []}));
+    let connection = bench.connection(json!({"access": "Granted"}));
     let objects = [bench.secret(), connection, bench.binding("own", json!({"webhook": {}})), forged(false), forged(true)];
     let result = bench.check_json(&objects).await?;
     assert_eq!(told(&result, "own"), "NotReady RefNotPermitted []");
@@ -279,23 +291,27 @@ async fn a_credential_from_another_source_is_not_sent_to_a_host_that_a_manifest_
 async fn a_webhook_url_without_destination_hosts_is_reported_with_the_missing_field_of_the_connection() -> Result<()> {
     let bench = Bench::new().await?;
     let spec = json!({"webhook": {"events": ["Push"], "url": "https://argocd.acme.test/api/webhook", "secretRef": {"name": "own"}}});
-    let objects = |connection: serde_json::Value| {
-        [bench.secret(), secret("platform", "own", OWN_SECRET), bench.connection(connection), bench.binding("shop", spec.clone())]
+    let objects = |grants: Option<serde_json::Value>| {
+        let own = [bench.secret(), secret("platform", "own", OWN_SECRET), bench.connection(json!({})), bench.binding("shop", spec.clone())];
+        own.into_iter().chain(grants.map(|fields| grant("platform", "argocd", "gitea", &fields))).collect::<Vec<_>>()
     };
-    for connection in [json!({}), json!({"allowedBindings": [{"namespaces": {"from": "Same"}}]})] {
-        let result = bench.check_json(&objects(connection)).await?;
+    for (fields, words) in [
+        (None, "webhook.url leads to argocd.acme.test, which a grant must allow"),
+        (Some(json!({})), "the nearest ConnectionGrant is argocd, but its destinationHosts does not list argocd.acme.test"),
+    ] {
+        let result = bench.check_json(&objects(fields)).await?;
         assert_eq!(told(&result, "shop"), "NotReady RefNotPermitted []", "{result:#}");
         let text = message(&result, "shop", "RefNotPermitted");
-        assert!(text.contains("connection gitea does not allow this binding: webhook.url leads to argocd.acme.test"), "{text}");
+        assert!(text.contains(&format!("connection gitea does not allow this binding: {words}")), "{text}");
         assert!(text.contains("destinationHosts") && !text.contains("does not exist"), "{text}");
     }
-    let rule = json!({"allowedBindings": [{"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.test"]}]});
+    let fields = json!({"destinationHosts": ["argocd.acme.test"]});
     assert_eq!(
-        told(&bench.check_json(&objects(rule)).await?, "shop"),
+        told(&bench.check_json(&objects(Some(fields))).await?, "shop"),
         "Ready Succeeded [CreateHook]",
-        "the rule that the message recommends"
+        "the grant that the message recommends"
     );
-    // For a connection in another namespace the message does not reveal whether it exists, only what its rule would have to
+    // For a connection in another namespace the message does not reveal whether it exists, only what a grant would have to
     // cover.
     let elsewhere =
         [bench.secret(), secret("team", "own", OWN_SECRET), bench.connection(json!({})), bench.binding_in("team", "shop", spec.clone())];

@@ -8,7 +8,7 @@ use forgebind::api::crd;
 use forgebind::api::v1alpha1::{FIELD_MANAGER, FINALIZER};
 use serde_json::{Value, json};
 
-use super::{BINDING_KIND, CONNECTION_KIND, raw};
+use super::{BINDING_KIND, CONNECTION_KIND, GRANT_KIND, raw};
 use testkit::operator::Operator;
 use testkit::samples;
 use testkit::scratch::Scratch;
@@ -40,15 +40,7 @@ fn full_connection(env: &TestEnv) -> Value {
         }},
         "credentials": {"secretRef": {"name": "credential"}, "expiresAt": "2999-12-31", "warnBefore": "0h168h"},
         "requiredPermissions": ["ReadContents", "ListRepositories"],
-        "allowedBindings": [
-            {"namespaces": {"from": "Same"}},
-            {
-                "namespaces": {"from": "Selector", "selector": {
-                    "matchLabels": {"team": "shop"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["b", "a"]}],
-                }},
-                "repositories": ["ACME/Shop-*", "**"], "destinationHosts": ["*.acme.io", "ci.acme.io:8443"],
-            },
-        ],
+        "access": "Granted",
         "tls": {"caRef": {"kind": "ConfigMap", "name": "acme-ca", "key": "ca.pem"}, "clientCertificateRef": {"name": "acme-client"}},
         "proxySecretRef": {"name": "egress"},
         "receiver": {"publicURL": "internal"},
@@ -56,6 +48,19 @@ fn full_connection(env: &TestEnv) -> Value {
         "interval": "90m",
         "suspend": false,
     })
+}
+
+/// Grants with every optional field. Lists are deliberately not sorted.
+fn full_grants() -> [Value; 2] {
+    let selector = json!({"matchLabels": {"team": "shop"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["b", "a"]}]});
+    [
+        json!({
+            "connectionRef": {"name": "full"}, "namespaces": {"from": "Selector", "selector": selector},
+            "repositories": {"include": ["ACME/Shop-*", "**"], "exclude": ["acme/secret", "acme/a*"]},
+            "destinationHosts": ["*.acme.io", "ci.acme.io:8443"],
+        }),
+        json!({"connectionSelector": selector, "namespaces": {"from": "Same"}, "repositories": {"include": ["**"]}}),
+    ]
 }
 
 /// The provider members that the other manifests leave out.
@@ -122,6 +127,7 @@ fn manifests(env: &TestEnv) -> Vec<Value> {
     all.extend(other_providers().iter().enumerate().map(|(number, provider)| {
         connection(&format!("other-{number}"), &json!({"provider": provider, "credentials": {"secretRef": {"name": "missing"}}}))
     }));
+    all.extend(full_grants().iter().enumerate().map(|(number, spec)| manifest(env, "ConnectionGrant", &format!("grant-{number}"), spec)));
     all.extend(other_bindings(env).iter().enumerate().map(|(number, spec)| binding(&format!("other-{number}"), spec)));
     all
 }
@@ -166,7 +172,11 @@ fn every_field_is_set(manifests: &[Value]) -> Result<()> {
 }
 
 fn kind_of(manifest: &Value) -> &'static str {
-    if manifest["kind"] == "RepoBinding" { BINDING_KIND } else { CONNECTION_KIND }
+    match manifest["kind"].as_str() {
+        Some("RepoBinding") => BINDING_KIND,
+        Some("ConnectionGrant") => GRANT_KIND,
+        _ => CONNECTION_KIND,
+    }
 }
 
 async fn converged(env: &TestEnv, manifest: &Value) -> Result<Value> {
@@ -284,7 +294,7 @@ fn only_patches_were_sent(env: &TestEnv, operator: &Operator) -> Result<()> {
         ensure!(event.request_uri.contains(&format!("fieldManager={FIELD_MANAGER}")), "{event:?}");
         seen.insert(format!("{}/{}", object.resource, object.subresource));
     }
-    let expected = ["gitproviderconnections/status", "repobindings/", "repobindings/status"];
+    let expected = ["gitproviderconnections/status", "connectiongrants/status", "repobindings/", "repobindings/status"];
     ensure!(expected.iter().all(|expected| seen.contains(*expected)), "{seen:?}");
     Ok(())
 }

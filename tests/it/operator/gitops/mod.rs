@@ -17,6 +17,7 @@ use testkit::components::repository_root;
 
 /// The kinds as recorded files and kubectl name them.
 const CONNECTION_KIND: &str = "gitproviderconnection";
+const GRANT_KIND: &str = "connectiongrant";
 const BINDING_KIND: &str = "repobinding";
 
 /// The folder of the recorded statuses.

@@ -11,11 +11,11 @@ use kube::api::DeleteParams;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::{BINDING_KIND, CONNECTION_KIND, raw, recorded_folder};
+use super::{BINDING_KIND, CONNECTION_KIND, GRANT_KIND, raw, recorded_folder};
 use testkit::fault_proxy::{Fault, FaultProxy};
 use testkit::operator::Operator;
 use testkit::sink::Behavior;
-use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, connection_says_now};
+use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, connection_says_now, grant_condition};
 use testkit::wait::{Seen, wait_until};
 
 const DEAD_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -44,6 +44,7 @@ impl Scene {
         let proxy = FaultProxy::before_gitea(env.gitea).await?;
         let scene = Self { env, proxy, operator: None };
         scene.env.create_connection(scene.connection()).await?;
+        scene.env.apply_grant("custom", json!({"destinationHosts": [format!("127.0.0.1:{}", scene.env.sink.port())]})).await?;
         scene.env.create_binding("shop", scene.env.binding_spec()).await?;
         Ok(scene)
     }
@@ -58,10 +59,7 @@ impl Scene {
     }
 
     fn connection(&self) -> Value {
-        let mut spec = self.env.connection_spec_at(&self.proxy.url());
-        let host = format!("127.0.0.1:{}", self.env.sink.port());
-        spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
-        spec
+        self.env.connection_spec_at(&self.proxy.url())
     }
 
     async fn start(&mut self) -> Result<()> {
@@ -79,6 +77,10 @@ impl Scene {
 
     async fn record_binding(&self, state: &str) -> Result<()> {
         self.record("binding", BINDING_KIND, "shop", state).await
+    }
+
+    async fn record_grant(&self, name: &str, state: &str) -> Result<()> {
+        self.record("grant", GRANT_KIND, name, state).await
     }
 
     async fn record(&self, short: &str, kind: &str, name: &str, state: &str) -> Result<()> {
@@ -293,4 +295,24 @@ async fn checked_in_statuses_of_an_outage_are_those_of_a_real_run() -> Result<()
     env.binding_says("shop", "ConnectionReady", "False/ConnectionNotReady").await?;
     scene.record_connection("deleting").await?;
     scene.record_binding("deleting").await
+}
+
+#[tokio::test]
+async fn checked_in_statuses_of_grants_are_those_of_a_real_run() -> Result<()> {
+    let mut scene = Scene::new("recorded-grants").await?;
+    let broken = json!({"matchExpressions": [{"key": "team", "operator": "Contains", "values": ["shop"]}]});
+    scene.env.apply_grant("lonely", json!({"connectionRef": {"name": "there-is-none"}})).await?;
+    scene.env.apply_grant("broken", json!({"namespaces": {"from": "Selector", "selector": broken}})).await?;
+    scene.record_grant("custom", "never-reconciled").await?;
+    scene.start().await?;
+    scene.env.binding_ready("shop").await?;
+    for (name, expected, state) in [
+        ("custom", "True/Succeeded", "ready"),
+        ("lonely", "False/ConnectionNotFound", "connection-not-found"),
+        ("broken", "False/SelectorInvalid", "selector-invalid"),
+    ] {
+        scene.env.grant_until(name, expected, |grant| grant_condition(grant, "Ready") == expected).await?;
+        scene.record_grant(name, state).await?;
+    }
+    Ok(())
 }
