@@ -248,6 +248,7 @@ impl Grants {
     }
 
     /// Adds or updates a grant. `None` if it says the same as before.
+    #[expect(clippy::must_use_candidate, reason = "the table changes")]
     pub fn apply(&self, grant: &ConnectionGrant) -> Option<Changed> {
         let Some(rule) = Rule::of(grant) else { return self.remove(&grant.namespace().unwrap_or_default(), &grant.name_any()) };
         let mut table = self.0.write();
@@ -261,6 +262,7 @@ impl Grants {
     }
 
     /// Removes a grant. `None` if it was not known.
+    #[expect(clippy::must_use_candidate, reason = "the table changes")]
     pub fn remove(&self, namespace: &str, name: &str) -> Option<Changed> {
         let mut table = self.0.write();
         let rules = table.rules.get_mut(namespace)?;

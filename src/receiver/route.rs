@@ -38,6 +38,7 @@ pub struct FailureLimit {
 
 /// The facts about a binding, read from the object.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct RouteConfig {
     pub(super) uid: String,
     pub(super) namespace: String,

@@ -370,7 +370,7 @@ fn affected(
             connection.namespace().as_ref() == Some(&rule.namespace) && rule.is_about(name, connection.metadata.labels.as_ref())
         })
     };
-    let concerned: HashSet<_> = connections.state_filter(is_about).iter().map(|connection| ConnectionTarget::of(&**connection)).collect();
+    let concerned: HashSet<_> = connections.state_filter(is_about).iter().map(|connection| ConnectionTarget::of(connection)).collect();
     let mut covered: HashMap<String, bool> = HashMap::new();
     let mut is_covered = |namespace: String| {
         *covered.entry(namespace).or_insert_with_key(|namespace| {

@@ -27,7 +27,7 @@ pub fn connections_of(view: &View, rule: &Rule) -> Vec<Arc<GitProviderConnection
 #[must_use]
 pub fn of(view: &View, rule: &Rule) -> i64 {
     let connections: HashMap<_, _> =
-        connections_of(view, rule).into_iter().map(|connection| (ConnectionTarget::of(&*connection), connection)).collect();
+        connections_of(view, rule).into_iter().map(|connection| (ConnectionTarget::of(&connection), connection)).collect();
     let allowed = |binding: &RepoBinding| {
         let connection = connections.get(&binding.connection_target());
         connection.is_some_and(|connection| gate::is_allowed_by(view, binding, connection, rule))
@@ -47,7 +47,7 @@ pub fn request_changed(view: &View) {
         let mut covered: BTreeMap<String, bool> = BTreeMap::new();
         let mut count = 0_i64;
         for connection in connections_of(view, &rule) {
-            for binding in by_connection.get(&ConnectionTarget::of(&*connection)).into_iter().flatten() {
+            for binding in by_connection.get(&ConnectionTarget::of(&connection)).into_iter().flatten() {
                 let namespace = binding.metadata.namespace.clone().unwrap_or_default();
                 // A connection has bindings in few namespaces, and a grant covers fewer.
                 let is_covered = *covered.entry(namespace).or_insert_with_key(|namespace| gate::covers_namespace(view, &rule, namespace));

@@ -76,11 +76,12 @@ pub fn lacking(connection: &str, rules: &Rules, request: Request<'_>) -> String 
         _ if own => "the access of the connection is Granted".to_owned(),
         _ => "a binding of another namespace needs a grant".to_owned(),
     };
-    let mut spec =
-        format!("connectionRef: {{name: {connection}}}, namespaces: {{from: {}}}", if own { "Same" } else { "Selector, selector: …" });
-    spec += &format!(", repositories: {{include: [{}]}}", request.repository.unwrap_or("**"));
-    if let Some(host) = request.destination.and_then(url::Url::host_str) {
-        spec += &format!(", destinationHosts: [{host}]");
-    }
+    let from = if own { "Same" } else { "Selector, selector: …" };
+    let host = request.destination.and_then(url::Url::host_str);
+    let hosts = host.map(|host| format!(", destinationHosts: [{host}]")).unwrap_or_default();
+    let spec = format!(
+        "connectionRef: {{name: {connection}}}, namespaces: {{from: {from}}}, repositories: {{include: [{}]}}{hosts}",
+        request.repository.unwrap_or("**")
+    );
     format!("{why}, and no ConnectionGrant in namespace {namespace} names the connection; create one with spec {{{spec}}}")
 }

@@ -119,7 +119,11 @@ fn an_invalid_selector_selects_nothing() {
         (json!({"namespaces": {"from": "Selector", "selector": broken}}), "spec.namespaces.selector"),
         (json!({"namespaces": {"from": "All"}, "connectionSelector": broken}), "spec.connectionSelector"),
     ] {
-        assert_eq!(rules("SameNamespace", &[spec.clone()]).permit(ask("team", "acme/shop", Some(&shop))), Some(false), "{field}");
+        assert_eq!(
+            rules("SameNamespace", std::slice::from_ref(&spec)).permit(ask("team", "acme/shop", Some(&shop))),
+            Some(false),
+            "{field}"
+        );
         assert_eq!(Rule::of(&grant("g", &spec)).unwrap().invalid_selector().unwrap().0, field);
     }
 }

@@ -16,7 +16,7 @@ const MAX_LENGTH: usize = 600;
 const OF_THE_LANGUAGE: &[&str] =
     &["`", "[", "]", "::", "None", "Some(", "Option", "Vec<", "struct", "enum ", "bool", "u16", "i64", "serde"];
 /// The paths at which Kubernetes' own types begin; their descriptions are Kubernetes' own.
-const OF_KUBERNETES: &[&str] = &[".conditions", ".selector"];
+const OF_KUBERNETES: &[&str] = &[".conditions", ".selector", ".connectionSelector"];
 
 /// Every property with its description and, where it is a list, that of its items.
 fn properties(schema: &Value, place: &str, found: &mut Vec<(String, Value)>) {
@@ -126,10 +126,14 @@ async fn kubectl_explains_every_field() -> Result<()> {
             let field = place.rsplit('.').next().unwrap_or_default().trim_end_matches("[]");
             ensure!(text.contains(&format!("{field}\t")), "{resource}: {field} is not explained");
         }
-        let field = format!("{resource}.spec.interval");
+        let (field, words) = match resource.as_str() {
+            "connectiongrants" => ("spec.namespaces.from", "is the namespace of the connection"),
+            _ => ("spec.interval", "as a duration in h, m and s such as"),
+        };
         // kubectl wraps the text.
-        let text = cluster.kubectl(&["explain", &field]).await?.split_whitespace().collect::<Vec<_>>().join(" ");
-        ensure!(text.contains("as a duration in h, m and s such as"), "{text}");
+        let text = cluster.kubectl(&["explain", &format!("{resource}.{field}")]).await?;
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(text.contains(words), "{text}");
     }
     Ok(())
 }

@@ -325,7 +325,7 @@ fn dv_05_pk_02_pk_09_pk_11_pk_18_the_page_of_a_provider_names_every_required_sco
 /// A field and the fields below it, as rows: path, type, default and limits, meaning.
 fn fields(path: &str, schema: &Value, rows: &mut String) {
     // The schemas of Kubernetes itself, which every kind has.
-    const OF_KUBERNETES: [&str; 2] = ["conditions", "selector"];
+    const OF_KUBERNETES: [&str; 3] = ["conditions", "selector", "connectionSelector"];
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let is_list = field["type"] == "array";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::ConnectionGrant;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use testkit::gitea::Hook;
@@ -30,10 +30,7 @@ impl Tenancy {
         platform.cluster().create_namespace_named(&namespace).await?;
         let team = platform.within(&namespace)?;
         team.create_sink_service().await?;
-        let options = platform.options().await?.watching(platform.plane, &[&platform.namespace, &namespace]).await?;
-        let resolve =
-            [&platform.namespace, &namespace].map(|namespace| platform.sink.resolve(testkit::test_env::SINK, namespace)).join(",");
-        let options = options.with("resolve", &resolve).with("missing-grant-timeout", missing_grant_timeout);
+        let options = platform.options_for(&[&namespace]).await?.with("missing-grant-timeout", missing_grant_timeout);
         let operator = Operator::start(options).await?;
         platform.create_connection(platform.connection_spec()).await?;
         platform.connection_ready().await?;
@@ -226,7 +223,7 @@ async fn a_grant_at_rest_is_not_written_and_its_count_follows_the_bindings() -> 
     here.team.delete_binding("shop").await?;
     here.team.binding_gone("shop", SOON).await?;
     here.platform.grant_until("shops", "no binding", |grant| count(grant) == Some(0)).await?;
-    here.platform.connections.delete(CONNECTION, &Default::default()).await?;
+    here.platform.connections.delete(CONNECTION, &DeleteParams::default()).await?;
     let lost =
         here.platform.grant_until("shops", "without a connection", |grant| grant_condition(grant, "Ready").starts_with("False")).await?;
     let conditions = lost.status.context("a status")?.conditions;

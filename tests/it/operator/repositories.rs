@@ -7,6 +7,7 @@ use forgebind::api::v1alpha1::{Permission, RepoBinding};
 use serde_json::{Value, json};
 
 use testkit::gitea::Hook;
+use testkit::operator::Operator;
 use testkit::plain_http;
 use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, binding_message, connection_condition};
 use testkit::wait::{Seen, wait_until};
@@ -245,7 +246,8 @@ async fn grants_admit_and_close_access_and_reveal_nothing_about_other_connection
     let team_namespace = format!("{}-team", platform.namespace);
     platform.cluster().create_namespace_named(&team_namespace).await?;
     let team = platform.within(&team_namespace)?;
-    let operator = platform.operator_for(&[&team_namespace]).await?;
+    let options = platform.options_for(&[&team_namespace]).await?.with("missing-grant-timeout", "0s");
+    let operator = Operator::start(options).await?;
     let shops = json!({
         "namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}},
         "repositories": {"include": [format!("{}/sh*", platform.organization)]},

@@ -88,10 +88,14 @@ impl TestNamespace {
 
     /// Starts an operator for this namespace and others; the sink is known in each.
     pub async fn operator_for(&self, others: &[&str]) -> Result<Operator> {
+        Operator::start(self.options_for(others).await?).await
+    }
+
+    /// The options of an operator for this namespace and others; the sink is known in each.
+    pub async fn options_for(&self, others: &[&str]) -> Result<Options> {
         let namespaces: Vec<&str> = std::iter::once(self.namespace.as_str()).chain(others.iter().copied()).collect();
         let services: Vec<String> = namespaces.iter().map(|namespace| self.sink.resolve(SINK, namespace)).collect();
-        let options = self.options().await?.watching(self.plane, &namespaces).await?.with("resolve", &services.join(","));
-        Operator::start(options).await
+        Ok(self.options().await?.watching(self.plane, &namespaces).await?.with("resolve", &services.join(",")))
     }
 
     /// Requests a probe of a binding's repository and waits until it is done.
