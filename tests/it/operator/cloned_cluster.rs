@@ -1,7 +1,7 @@
 //! Copies of a cluster: the same objects and the same key, while the original runs.
 
 use anyhow::{Context as _, Result};
-use forgebind::api::v1alpha1::{GitProviderConnection, ROTATE_REQUESTED_AT, RepoBinding};
+use forgebind::api::v1alpha1::{ConnectionGrant, GitProviderConnection, ROTATE_REQUESTED_AT, RepoBinding};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -61,6 +61,7 @@ async fn cluster_with_the_secrets(env: &TestEnv, original: &Operator) -> Result<
 async fn copy(env: &TestEnv, original: &Operator) -> Result<(TestEnv, Options)> {
     let (copy, options) = cluster_with_the_secrets(env, original).await?;
     objects(&ApiResource::erase::<GitProviderConnection>(&()), env, &copy).await?;
+    objects(&ApiResource::erase::<ConnectionGrant>(&()), env, &copy).await?;
     objects(&ApiResource::erase::<RepoBinding>(&()), env, &copy).await?;
     Ok((copy, options))
 }
