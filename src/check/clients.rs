@@ -15,8 +15,8 @@ use crate::providers::model::{Project, Scope};
 use crate::providers::permission::Grants;
 use crate::providers::transport::{ProxySettings, Transport};
 use crate::providers::{
-    Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, PermissionFinding,
-    Provider, ProviderError, Repository, RepositoryPath,
+    Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, ListedRepository,
+    PermissionFinding, Provider, ProviderError, Repository, RepositoryPath,
 };
 
 /// Creates clients that read from the provider and refuse to write.
@@ -92,7 +92,7 @@ impl Client for Reader {
         self.0.probe_git(path).await
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
         self.0.repositories()
     }
 
@@ -180,7 +180,7 @@ impl Client for Assumed {
         Ok(GitProbe { heads: std::collections::BTreeMap::new() })
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
         stream::empty().boxed()
     }
 

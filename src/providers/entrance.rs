@@ -19,14 +19,16 @@ use super::model::{HookState, Identity};
 use super::permission::Grants;
 use super::transport::Transport;
 use super::{
-    Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, PermissionFinding,
-    Provider, ProviderError, Repository, RepositoryPath,
+    Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, ListedRepository,
+    PermissionFinding, Provider, ProviderError, Repository, RepositoryPath,
 };
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::text::sanitize::{self, is_plain};
 
 /// Maximum length of a name in bytes. No provider has longer ones.
 const NAME: usize = 1024;
+/// Maximum length of the id of a listed repository in bytes.
+const ID: usize = 128;
 /// Maximum length of an address in bytes.
 const ADDRESS: usize = 2048;
 /// Maximum length of text for display in characters.
@@ -35,6 +37,10 @@ const WORDS: usize = 300;
 const SHORT: usize = 128;
 /// Maximum number of grants and of warnings in one inspection.
 const MOST: usize = 1000;
+/// Maximum number of topics of a repository: as many as GitHub allows.
+const TOPICS: usize = 20;
+/// Maximum length of a topic in bytes: longer ones than GitHub allows.
+const TOPIC: usize = 64;
 /// The host that serves ssh for all of `*.visualstudio.com`.
 const VISUAL_STUDIO: (&str, &str) = (".visualstudio.com", "vs-ssh.visualstudio.com");
 
@@ -72,9 +78,30 @@ impl Entrance {
             web_url: found.web_url.and_then(|url| self.link(&url)),
             clone_url: found.clone_url.and_then(|url| self.link(&url)),
             ssh_url: found.ssh_url.filter(|url| self.is_ssh_address(url)),
-            // git refuses such a name for a branch, and a program could take it for an option.
-            default_branch: found.default_branch.filter(|branch| is_name(branch) && !branch.starts_with('-')),
+            default_branch: found.default_branch.filter(|branch| is_branch(branch)),
             manage_webhooks: finding(found.manage_webhooks),
+            ..found
+        })
+    }
+
+    fn listed(&self, found: ListedRepository) -> Result<ListedRepository, ProviderError> {
+        let operation = "list repositories";
+        name(operation, "id of a repository", &found.id)?;
+        if found.id.len() > ID {
+            return Err(ProviderError::new(
+                ErrorKind::ResponseInvalid,
+                operation,
+                format!("the id of a repository has more than {ID} bytes"),
+            ));
+        }
+        name(operation, "path of a repository", found.path.as_str())?;
+        if let Some(project) = &found.project {
+            name(operation, "project of a repository", project)?;
+        }
+        Ok(ListedRepository {
+            web_url: found.web_url.and_then(|url| self.link(&url)),
+            default_branch: found.default_branch.filter(|branch| is_branch(branch)),
+            topics: found.topics.map(|topics| topics.into_iter().filter(|topic| is_topic(topic)).take(TOPICS).collect()),
             ..found
         })
     }
@@ -150,6 +177,15 @@ fn is_name(text: &str) -> bool {
     is_plain(text) && text.len() <= NAME
 }
 
+/// Whether a text can be the name of a branch: git refuses a leading dash, and a program could take it for an option.
+fn is_branch(text: &str) -> bool {
+    is_name(text) && !text.starts_with('-')
+}
+
+fn is_topic(text: &str) -> bool {
+    is_plain(text) && !text.is_empty() && text.len() <= TOPIC
+}
+
 /// Accepts a name unchanged, or refuses the answer that contains it.
 fn name(operation: &'static str, what: &str, text: &str) -> Result<(), ProviderError> {
     if is_name(text) {
@@ -217,9 +253,9 @@ impl Client for Entrance {
         Ok(GitProbe { heads })
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
         let pages = self.client.repositories();
-        pages.map(|page| page?.into_iter().map(|found| self.described(found)).collect()).boxed()
+        pages.map(|page| page?.into_iter().map(|found| self.listed(found)).collect()).boxed()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {

@@ -20,6 +20,7 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 mod lenient;
+mod listed;
 mod listing;
 pub mod model;
 pub mod permission;
@@ -37,6 +38,7 @@ pub mod webhook;
 
 pub use credential::Credential;
 pub use error::{Disposition, ErrorKind, ProviderError};
+pub use listed::ListedRepository;
 pub use model::{
     Capabilities, Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, HookUrl, Inspection, PathError, Repository,
     RepositoryPath,

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::credential::Credential;
 use super::error::ProviderError;
+use super::listed::ListedRepository;
 use super::model::{
     Capabilities, Deletion, Endpoint, GitProbe, Hook, HookLimit, HookRelease, HookRequest, HookShape, Inspection, PathError, Repository,
     RepositoryPath,
@@ -174,8 +175,9 @@ pub trait Client: Send + Sync {
     /// git-only credentials.
     async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError>;
 
-    /// Every repository of the owner, page by page. Ends with an error rather than with an incomplete list.
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>>;
+    /// Every repository of the owner, page by page, with what the provider's lists contain. Ends with an error rather than with an
+    /// incomplete list. Oldest first where the provider can sort, so that a repository created meanwhile comes last.
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>>;
 
     /// The hooks to request from the provider for these events: one shape, or several if the provider splits hooks by event.
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape>;

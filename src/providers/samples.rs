@@ -19,6 +19,8 @@ pub(in crate::providers) type Page = (Option<(&'static str, String)>, Value);
 pub struct Samples {
     /// A page that lists one repository with this web address, clone address, ssh address and default branch.
     pub(in crate::providers) repositories: fn([&str; 4]) -> Value,
+    /// The answers to the calls of a listing, of which this page is one: the others tell which hooks may be managed.
+    pub(in crate::providers) listing: fn(Value) -> Vec<Value>,
     /// Whether that list tells the default branch.
     pub(in crate::providers) lists_branches: bool,
     /// An entry with this number in a list of hooks that is also valid in a list of repositories; its hook delivers to this URL.

@@ -13,7 +13,8 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
 use crate::controllers::view::View;
 use crate::providers::{
-    Client, Deletion, ErrorKind, Hook, HookRelease, HookRequest, PermissionFinding, ProviderError, Repository, RepositoryPath,
+    Client, Deletion, ErrorKind, Hook, HookRelease, HookRequest, ListedRepository, PermissionFinding, ProviderError, Repository,
+    RepositoryPath,
 };
 
 /// Permit of a checked grant: the connection allows this binding's namespace to use this path and to send deliveries to the
@@ -169,7 +170,7 @@ impl UsePermit {
 /// Whether the owner's complete list is not empty and lacks a repository.
 pub(super) async fn is_missing(client: &dyn Client, id: &str, path: &str) -> bool {
     // Another repository at the same path does not count.
-    let is_meant = |found: &Repository| if id.is_empty() { found.path.same_as(path) } else { found.id == id };
+    let is_meant = |found: &ListedRepository| if id.is_empty() { found.path.same_as(path) } else { found.id == id };
     let mut pages = client.repositories();
     let mut shown = false;
     while let Some(page) = pages.next().await {

@@ -46,8 +46,8 @@ use crate::providers::model::HookState;
 use crate::providers::permission::Grants;
 use crate::providers::transport::{TransportFactory, Unleased};
 use crate::providers::{
-    Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, HookUrl, Inspection, PermissionFinding,
-    ProviderError, Repository, RepositoryPath, registry,
+    Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, HookUrl, Inspection, ListedRepository,
+    PermissionFinding, ProviderError, Repository, RepositoryPath, registry,
 };
 
 /// Name of a repository for which no binding here has a grant.
@@ -129,9 +129,9 @@ impl Client for Recorder {
         self.note(format!("git {path}")).map(|()| GitProbe { heads: std::collections::BTreeMap::new() })
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
         let other = Known { found_by: Vec::new(), id: "99", path: "acme/other" };
-        let page = self.note("the owner's list".to_owned()).map(|()| vec![self.repository_of(&other)]);
+        let page = self.note("the owner's list".to_owned()).map(|()| vec![ListedRepository::of(self.repository_of(&other))]);
         stream::iter([page]).boxed()
     }
 

@@ -22,7 +22,7 @@ use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git};
+use crate::providers::{Client, Credential, ErrorKind, ListedRepository, PermissionFinding, ProviderError, authorization, git};
 
 /// Header that makes the server return an error instead of a redirect to its sign-in page.
 const NO_SIGN_IN: (HeaderName, HeaderValue) = (HeaderName::from_static("x-tfs-fedauthredirect"), HeaderValue::from_static("Suppress"));
@@ -35,15 +35,13 @@ const REFERENCES: &str = "100";
 /// Maximum size in bytes of a list of repositories. The API returns all repositories of an organization in one answer,
 /// about 1 KiB for each.
 const LIST_LIMIT: usize = 24 * 1024 * 1024;
-/// Maximum number of repositories in such a list.
-const MOST_REPOSITORIES: usize = 50_000;
 /// The security namespace of service hooks.
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
 /// The required bits of the namespace, with their names in the documentation of service hooks. An account that may edit
 /// subscriptions may still lack the permission to delete them, and hooks would then never be removed.
 const SUBSCRIPTION_BITS: [(u8, &str); 3] = [(VIEW, "View subscriptions"), (2, "Edit subscriptions"), (4, "Delete subscriptions")];
 const VIEW: u8 = 1;
-const ALL_BITS: u8 = 7;
+pub(super) const ALL_BITS: u8 = 7;
 
 pub(super) struct AzureDevOpsClient {
     pub(super) endpoint: Endpoint,
@@ -217,7 +215,7 @@ impl AzureDevOpsClient {
     }
 
     /// Whether the account has a permission for the service hooks of a project. `None` if it may not query permissions.
-    async fn has_permission(&self, operation: Operation, bit: u8, project: &str) -> Result<Option<bool>, ProviderError> {
+    pub(super) async fn has_permission(&self, operation: Operation, bit: u8, project: &str) -> Result<Option<bool>, ProviderError> {
         let mut url = self.api(["_apis", "permissions", SERVICE_HOOKS, &bit.to_string()]);
         url.query_pairs_mut().append_pair("tokens", &format!("PublisherSecurity/{project}"));
         let answer = self.read(operation, &url, None).await?;
@@ -251,19 +249,6 @@ impl AzureDevOpsClient {
         let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&location.query())).await?.json()?;
         let found = found.results.map_or_else(Vec::new, |results| results.0);
         Ok(listing::are_distinct(found.iter().map(|subscription| subscription.id.as_str())).then_some(found))
-    }
-
-    async fn listed(&self) -> Result<Vec<Repository>, ProviderError> {
-        let answer = self.read(Operation::ListRepositories, &self.repositories_url(self.project()), None).await?;
-        let list: wire::List<wire::Repository, MOST_REPOSITORIES> = answer.json()?;
-        let unasked = || {
-            if self.is_anonymous() {
-                PermissionFinding::needs_credential()
-            } else {
-                PermissionFinding::unknown(format!("needs the permissions {SUBSCRIPTIONS}, which a list does not show"))
-            }
-        };
-        Ok(list.value.0.into_iter().map(|repository| convert::repository(repository, unasked())).collect())
     }
 }
 
@@ -347,7 +332,7 @@ impl Client for AzureDevOpsClient {
         git::probe(&self.transport, &with_segments(&self.endpoint.web, [project, "_git", name]), None).await
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
         stream::once(self.listed()).boxed()
     }
 

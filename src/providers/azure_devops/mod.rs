@@ -9,6 +9,7 @@ mod inspect;
 mod organization;
 mod path;
 mod permission;
+mod repositories;
 #[cfg(test)]
 mod samples;
 mod subscription;

@@ -14,6 +14,7 @@ pub(super) const SAMPLES: Samples = Samples {
             "remoteUrl": clone, "sshUrl": ssh, "webUrl": web,
         }]})
     },
+    listing: |page| vec![page, json!({"count": 1, "value": [true]})],
     lists_branches: true,
     entry: |number, url| {
         json!({

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::BoxStream;
 use http::Method;
 use secrecy::ExposeSecret as _;
 use url::Url;
@@ -20,7 +20,7 @@ use crate::providers::model::{
 };
 use crate::providers::permission::judge_anonymous;
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, git, listing};
+use crate::providers::{Client, Credential, ErrorKind, ListedRepository, PermissionFinding, ProviderError, git, listing};
 
 /// Maximum length of a hook's secret in characters.
 const LONGEST_SECRET: usize = 128;
@@ -65,7 +65,7 @@ impl BitbucketCloudClient {
         Some(url)
     }
 
-    fn converted(&self, repository: wire::Repository) -> Repository {
+    pub(super) fn converted(&self, repository: wire::Repository) -> Repository {
         convert::repository(repository, self.account.is_anonymous())
     }
 
@@ -158,22 +158,8 @@ impl Client for BitbucketCloudClient {
         git::probe(&self.transport, &url, self.account.git_authorization()?).await
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        let Some(mut url) = self.repositories_url() else { return stream::empty().boxed() };
-        // Oldest first, so that repositories created during the read come last.
-        url.query_pairs_mut().append_pair("sort", "created_on");
-        stream::try_unfold(Pages::new(url, Extent::passing(Operation::ListRepositories)), move |mut pages| async move {
-            let Some(url) = pages.next_url() else { return Ok(None) };
-            let answer = self.get(Operation::ListRepositories, url).await?;
-            let page = pages.take(&self.transport, answer, |repository: &wire::Repository| &repository.uuid)?;
-            if pages.next_url().is_none() && pages.has_shifted() {
-                let message = "the list changed while it was read";
-                return Err(ProviderError::new(ErrorKind::Transient, Operation::ListRepositories.as_str(), message));
-            }
-            let page: Vec<_> = page.into_iter().map(|repository| self.converted(repository)).collect();
-            Ok(Some((page, pages)))
-        })
-        .boxed()
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
+        self.listed_repositories()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {

@@ -12,6 +12,7 @@ mod inspect;
 mod page;
 mod path;
 mod permission;
+mod repositories;
 #[cfg(test)]
 mod samples;
 mod webhook;

@@ -14,6 +14,7 @@ pub(super) const SAMPLES: Samples = Samples {
             "links": {"html": {"href": web}, "clone": [{"name": "https", "href": clone}, {"name": "ssh", "href": ssh}]},
         }]})
     },
+    listing: |page| vec![page],
     lists_branches: true,
     entry: |number, url| json!({"uuid": number.to_string(), "full_name": "acme/shop", "url": url}),
     page: |entries, number, at| (None, json!({"values": entries, "next": format!("{at}?page={}", number + 1)})),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::BoxStream;
 use http::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
@@ -21,11 +21,11 @@ use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
+use crate::providers::{Client, Credential, ErrorKind, ListedRepository, PermissionFinding, ProviderError, authorization, git, listing};
 
-/// Requested page size for a list that must be complete, so that it fits on one page if the server allows it.
-const LONG_PAGE: u32 = 1000;
-/// Requested page size for a list that is returned page by page, or of which only a few entries are needed.
+/// Requested page size for a list that must be complete, so that it fits on one page if the server allows it, and for long lists.
+pub(super) const LONG_PAGE: u32 = 1000;
+/// Requested page size for a list of which only a few entries are needed.
 const PAGE: u32 = 100;
 /// Prefix of HTTP access tokens.
 const TOKEN_PREFIX: &str = "BBDC-";
@@ -35,7 +35,7 @@ const TOKEN_USER: &str = "x-token-auth";
 pub(super) struct BitbucketDataCenterClient {
     pub(super) endpoint: Endpoint,
     pub(super) account: Account,
-    transport: Transport,
+    pub(super) transport: Transport,
     /// Whether the server refused the password. Each further attempt brings the account closer to a CAPTCHA, which also
     /// locks out its owner.
     refused: AtomicBool,
@@ -135,7 +135,7 @@ impl BitbucketDataCenterClient {
     /// administrators of the repository may list hooks.
     async fn surroundings(&self, path: &str) -> Result<Surroundings, ProviderError> {
         let (default_branch, empty, manage_webhooks) =
-            futures::try_join!(self.default_branch(path), self.is_empty(path), self.manage_webhooks(path))?;
+            futures::try_join!(self.default_branch(path), self.is_empty(path), self.manage_webhooks(Operation::LookUpRepository, path))?;
         Ok(Surroundings { default_branch, empty, manage_webhooks })
     }
 
@@ -159,13 +159,13 @@ impl BitbucketDataCenterClient {
         Ok(page.values.0.is_empty())
     }
 
-    async fn manage_webhooks(&self, path: &str) -> Result<PermissionFinding, ProviderError> {
+    pub(super) async fn manage_webhooks(&self, operation: Operation, path: &str) -> Result<PermissionFinding, ProviderError> {
         if self.is_anonymous() {
             return Ok(convert::anonymous_finding());
         }
         let mut url = self.repository_url(path, ["webhooks"]);
         url.query_pairs_mut().append_pair("limit", "1");
-        let answer = self.get(Operation::LookUpRepository, url).await?;
+        let answer = self.get(operation, url).await?;
         match answer.refusal() {
             None => Ok(permission::manage_webhooks(true)),
             Some(ErrorKind::PermissionDenied | ErrorKind::NotFound) => Ok(permission::manage_webhooks(false)),
@@ -270,15 +270,8 @@ impl Client for BitbucketDataCenterClient {
         git::probe(&self.transport, &url, None).await
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        let pages = Pages::new(self.repositories_url(), PAGE, Extent::passing(Operation::ListRepositories));
-        stream::try_unfold(pages, move |mut pages| async move {
-            let Some(url) = pages.next_url() else { return Ok(None) };
-            let page: Vec<wire::Repository> = pages.take(&self.transport, self.get(Operation::ListRepositories, url).await?)?;
-            let page = page.iter().map(|repository| convert::listed(repository, self.is_anonymous())).collect();
-            Ok(Some((page, pages)))
-        })
-        .boxed()
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
+        self.listed_repositories()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {

@@ -12,6 +12,7 @@ pub(super) const SAMPLES: Samples = Samples {
             "links": {"self": [{"href": web}], "clone": [{"name": "http", "href": clone}, {"name": "ssh", "href": ssh}]},
         }]})
     },
+    listing: |page| vec![json!({"values": [], "isLastPage": true}), page],
     lists_branches: false,
     entry: |number, url| json!({"id": number, "slug": "shop", "project": {"key": "acme"}, "url": url}),
     page: |entries, number, _| {

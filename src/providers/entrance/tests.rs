@@ -13,6 +13,8 @@ use crate::providers::{Credential, registry};
 /// Clears a terminal, turns the order of what follows, and hides a tag.
 const HOSTILE: &str = "x\u{1b}[2J\u{202e}y\r\nz\u{e0041}\u{9b}31m";
 
+const TOPIC_OF_ANY_LENGTH: &str = "x";
+
 /// A client whose every text is hostile, or what the change makes of it.
 struct Hostile(fn(&mut Repository), fn(&mut Hook));
 
@@ -32,6 +34,11 @@ fn repository_of(change: fn(&mut Repository)) -> Repository {
     };
     change(&mut repository);
     repository
+}
+
+fn listed_of(repository: Repository) -> ListedRepository {
+    let topics = Some([HOSTILE, "go", "", "\u{200b}"].into_iter().map(str::to_owned).chain([TOPIC_OF_ANY_LENGTH.repeat(65)]).collect());
+    ListedRepository { topics, ..ListedRepository::of(repository) }
 }
 
 fn hook_of(change: fn(&mut Hook)) -> Hook {
@@ -83,8 +90,8 @@ impl Client for Hostile {
         Ok(GitProbe { heads: BTreeMap::from([(format!("refs/heads/{HOSTILE}"), "1".repeat(40))]) })
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        stream::iter([Ok(vec![repository_of(|_| {}), repository_of(self.0)])]).boxed()
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
+        stream::iter([Ok(vec![listed_of(repository_of(|_| {})), listed_of(repository_of(self.0))])]).boxed()
     }
 
     fn hook_shapes(&self, _: &BTreeSet<EventKind>) -> Vec<HookShape> {
@@ -147,6 +154,8 @@ async fn nothing_that_a_provider_tells_holds_hidden_characters_or_is_of_any_leng
         let HookState::Disabled(cause) = hook.state else { panic!("disabled") };
         assert_shown(&cause);
     }
+    let listed = client.repositories().next().await.unwrap().unwrap().remove(0);
+    assert_eq!(listed.topics, Some(vec!["go".to_owned()]), "a topic with a hidden character is another topic");
     let error = client.branch_exists(&repository, "main").await.unwrap_err();
     assert_shown(&error.message);
     assert!(client.probe_git(&path).await.unwrap().heads.keys().all(|name| is_plain(name)));
@@ -154,15 +163,14 @@ async fn nothing_that_a_provider_tells_holds_hidden_characters_or_is_of_any_leng
 
 #[tokio::test]
 async fn a_name_with_hidden_characters_is_refused_and_not_made_into_another_name() {
-    let repositories: [fn(&mut Repository); 5] = [
+    let of_lists_and_look_ups: [fn(&mut Repository); 4] = [
         |repository| repository.id = "1\u{200b}".into(),
         |repository| repository.path = RepositoryPath::new("acme/\u{202e}pohs".into()),
         |repository| repository.path = RepositoryPath::new("x".repeat(NAME + 1)),
-        |repository| repository.project.as_mut().unwrap().id.push('\u{1b}'),
         |repository| repository.project.as_mut().unwrap().key.push('\u{feff}'),
     ];
     let path = RepositoryPath::new("acme/shop".into());
-    for change in repositories {
+    for change in of_lists_and_look_ups {
         let client = entrance(change, |_| {});
         let page = client.repositories().next().await.unwrap().map(|_| ());
         let by_id = client.repository_by_id("1").await.map(|_| ());
@@ -172,6 +180,8 @@ async fn a_name_with_hidden_characters_is_refused_and_not_made_into_another_name
             assert_shown(&error.message);
         }
     }
+    let client = entrance(|repository| repository.project.as_mut().unwrap().id.push('\u{1b}'), |_| {});
+    assert_eq!(client.repository(&path).await.unwrap_err().kind, ErrorKind::ResponseInvalid, "lists do not have the project's id");
     let client = entrance(|_| {}, |hook| hook.id.push('\u{0}'));
     let error = client.hooks(&repository_of(|_| {})).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::ResponseInvalid, "a list with such a hook is no list");
@@ -239,14 +249,14 @@ async fn every_providers_client_drops_hostile_addresses_and_keeps_its_own() {
             (["javascript:alert(1)", "https://evil.example/acme/shop.git", "ssh://-oProxyCommand=touch/x", "--upload-pack=x"], false),
         ];
         for (texts, kept) in cases {
-            server.answer([reply(200, &(provider.profile().samples.repositories)(texts).to_string()), reply(200, "[]"), reply(200, "[]")]);
+            let samples = &provider.profile().samples;
+            let answers = (samples.listing)((samples.repositories)(texts));
+            server.answer(answers.iter().map(|answer| reply(200, &answer.to_string())));
             let scope = Some(Scope { word: "organization", path: "acme".into(), project: None });
             let endpoint = Endpoint { scope, ..server.endpoint() };
             let client = provider.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap();
             let found = client.repositories().next().await.unwrap().unwrap().remove(0);
-            let addresses = [found.web_url, found.clone_url, found.ssh_url];
-            assert_eq!(addresses.iter().all(Option::is_some), kept, "{kind}: {addresses:?}");
-            assert_eq!(addresses.iter().any(Option::is_some), kept, "{kind}: {addresses:?}");
+            assert_eq!(found.web_url.is_some(), kept, "{kind}: {:?}", found.web_url);
             assert_eq!(found.default_branch.is_some(), kept && provider.profile().samples.lists_branches, "{kind}");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::BoxStream;
 use http::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
@@ -19,7 +19,7 @@ use crate::providers::model::{
 };
 use crate::providers::permission::judge_anonymous;
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
+use crate::providers::{Client, Credential, ErrorKind, ListedRepository, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// User name for basic authentication with a token as the password. The server accepts any name.
 const ANY_USER: &str = "forgebind";
@@ -76,11 +76,11 @@ impl GiteaClient {
         self.repository_url(repository.path.as_str(), ["hooks", id])
     }
 
-    async fn get(&self, operation: Operation, url: Url) -> Result<Answer, ProviderError> {
+    pub(super) async fn get(&self, operation: Operation, url: Url) -> Result<Answer, ProviderError> {
         self.transport.send(Call::read(operation, Method::GET, url)).await
     }
 
-    const fn is_anonymous(&self) -> bool {
+    pub(super) const fn is_anonymous(&self) -> bool {
         matches!(self.account, Account::Anonymous)
     }
 
@@ -161,18 +161,8 @@ impl Client for GiteaClient {
         git::probe(&self.transport, &url, authorization).await
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        let Some(scope) = &self.endpoint.scope else { return stream::empty().boxed() };
-        let owners = if scope.word == super::path::ORGANIZATION { "orgs" } else { "users" };
-        let pages = Pages::new(self.api([owners, &scope.path, "repos"]), Extent::passing(Operation::ListRepositories));
-        stream::try_unfold(pages, move |mut pages| async move {
-            let Some(url) = pages.next_url() else { return Ok(None) };
-            let answer = self.get(Operation::ListRepositories, url).await?.success()?;
-            let page: Vec<wire::Repository> = pages.take(&self.transport, answer)?;
-            let page: Vec<_> = page.into_iter().map(|repository| self.converted(repository)).collect();
-            Ok(if page.is_empty() { None } else { Some((page, pages)) })
-        })
-        .boxed()
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
+        self.listed_repositories()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {

@@ -54,6 +54,7 @@ pub(super) struct Repository {
     pub(super) archived: bool,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) empty: bool,
+    pub(super) topics: Option<Vec<String>>,
     pub(super) permissions: Option<Permissions>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::BoxStream;
 use http::header::{ETAG, IF_NONE_MATCH};
 use http::{Method, StatusCode};
 use ring::digest;
@@ -19,13 +19,12 @@ use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::binding::Visibility;
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
-use crate::providers::lenient::Id;
 use crate::providers::listing::{Entries, Extent};
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
 use crate::providers::transport::{Answer, Call, Document, Operation, Transport};
-use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
+use crate::providers::{Client, Credential, ErrorKind, ListedRepository, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// Requested page size: the maximum that GitHub allows.
 const PAGE_SIZE: &str = "100";
@@ -94,7 +93,7 @@ impl GitHubClient {
         self.repository_url(repository.path.as_str(), ["hooks", id])
     }
 
-    fn viewer(&self) -> Viewer {
+    pub(super) fn viewer(&self) -> Viewer {
         match self.account {
             Account::Anonymous => Viewer::Anonymous,
             Account::Token(_) => Viewer::Account,
@@ -155,7 +154,7 @@ impl GitHubClient {
     }
 
     /// URL of the next page. GitHub's own base address in the link is replaced by the connection's.
-    fn next(&self, answer: &Answer) -> Result<Option<Url>, ProviderError> {
+    pub(super) fn next(&self, answer: &Answer) -> Result<Option<Url>, ProviderError> {
         let Some(link) = listing::next_link(answer.headers()) else { return Ok(None) };
         let next = self.transport.rebase(answer, link).filter(|next| next != answer.url());
         next.map(Some).ok_or_else(|| answer.invalid("the next page of the list is not at an address of this API"))
@@ -204,69 +203,10 @@ impl GitHubClient {
         Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str())).then_some(hooks))
     }
 
-    /// URLs of the lists that contain the owner's repositories.
-    fn repository_lists(&self) -> Vec<Url> {
-        let scope = self.endpoint.scope.as_ref();
-        let with = |segments: &[&str], parameters: &[(&str, &str)]| {
-            let mut url = first_page(self.api(segments.iter().copied()));
-            url.query_pairs_mut().extend_pairs(parameters);
-            url
-        };
-        match (&self.account, scope) {
-            (Account::App(_), _) => vec![with(&["installation", "repositories"], &[])],
-            (_, None) => Vec::new(),
-            (_, Some(scope)) if scope.word == super::path::ORGANIZATION => vec![with(&["orgs", &scope.path, "repos"], &[("type", "all")])],
-            (Account::Anonymous, Some(scope)) => vec![with(&["users", &scope.path, "repos"], &[("type", "owner")])],
-            // A user's own list contains public repositories only. Private ones appear in the account's list, among others.
-            (Account::Token(_), Some(scope)) => vec![
-                with(&["user", "repos"], &[("affiliation", "owner,collaborator")]),
-                with(&["users", &scope.path, "repos"], &[("type", "owner")]),
-            ],
-        }
-    }
-
-    async fn page_of_repositories(&self, url: Url) -> Result<(Vec<wire::Repository>, Option<Url>), ProviderError> {
-        let answer = self.get(Operation::ListRepositories, url).await?.success()?;
-        let next = self.next(&answer)?;
-        let page = match self.account {
-            Account::App(_) => answer.json::<wire::InstallationRepositories>()?.repositories.0,
-            Account::Anonymous | Account::Token(_) => answer.json::<Entries<_>>()?.0,
-        };
-        Ok((page, next))
-    }
-
-    /// Returns the next non-empty page of the remaining lists.
-    async fn next_repositories(&self, mut pagination: Pagination) -> Result<Option<(Vec<Repository>, Pagination)>, ProviderError> {
-        while let Some(url) = pagination.next.take().or_else(|| pagination.lists.pop()) {
-            let (page, next) = self.page_of_repositories(url).await?;
-            pagination.extent.add(&self.transport, page.len(), 0)?;
-            pagination.next = next;
-            let page = page.into_iter().filter(|repository| pagination.seen.insert(repository.id.clone()));
-            // A list does not state whether a repository is empty. A size of zero is used as the sign of it.
-            let page = page.map(|repository| {
-                let empty = repository.size == 0;
-                convert::repository(repository, self.viewer(), empty)
-            });
-            let page: Vec<_> = page.filter(|found| self.endpoint.scope.as_ref().is_none_or(|scope| scope.holds(found))).collect();
-            if !page.is_empty() {
-                return Ok(Some((page, pagination)));
-            }
-        }
-        Ok(None)
-    }
-
     fn write(operation: Operation, method: Method, url: Url, request: &HookRequest<'_>) -> Call {
         let secret = request.secret.text();
         Call::write(operation, method, url).conceal(request.url.expose()).conceal(secret.expose_secret())
     }
-}
-
-/// Position in the lists of the owner's repositories.
-struct Pagination {
-    lists: Vec<Url>,
-    next: Option<Url>,
-    extent: Extent,
-    seen: BTreeSet<Id>,
 }
 
 /// Converts the error for a repository that an App limited to selected repositories cannot see.
@@ -275,7 +215,7 @@ fn not_installed(path: &str, error: ProviderError) -> ProviderError {
     ProviderError { kind: ErrorKind::NotInstalled, message, ..error }
 }
 
-fn first_page(mut url: Url) -> Url {
+pub(super) fn first_page(mut url: Url) -> Url {
     url.query_pairs_mut().append_pair("per_page", PAGE_SIZE);
     url
 }
@@ -361,11 +301,8 @@ impl Client for GitHubClient {
         }
     }
 
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        let mut lists = self.repository_lists();
-        lists.reverse();
-        let pagination = Pagination { lists, next: None, extent: Extent::passing(Operation::ListRepositories), seen: BTreeSet::new() };
-        stream::try_unfold(pagination, move |pagination| self.next_repositories(pagination)).boxed()
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
+        self.listed_repositories()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {

@@ -13,6 +13,7 @@ mod inspect;
 mod jwt;
 mod path;
 mod permission;
+mod repositories;
 #[cfg(test)]
 mod samples;
 mod webhook;

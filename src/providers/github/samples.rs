@@ -11,6 +11,7 @@ pub(super) const SAMPLES: Samples = Samples {
             "id": 1, "full_name": "acme/shop", "html_url": web, "clone_url": clone, "ssh_url": ssh, "default_branch": branch, "size": 1,
         }])
     },
+    listing: |page| vec![page],
     lists_branches: true,
     entry: |number, url| json!({"id": number, "full_name": "acme/shop", "config": {"url": url}}),
     page: |entries, number, at| (Some(("link", format!("<{at}?page={}>; rel=\"next\"", number + 1))), json!(entries)),

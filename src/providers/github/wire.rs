@@ -86,6 +86,7 @@ pub(super) struct Repository {
     /// In KiB. Zero for a repository without a commit, but also for a small or new one.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) size: u64,
+    pub(super) topics: Option<Vec<String>>,
     pub(super) permissions: Option<Permissions>,
 }
 
@@ -140,7 +141,8 @@ pub(super) trait Weighed {
 impl Weighed for Repository {
     fn weight(&self) -> usize {
         let optional = [&self.html_url, &self.clone_url, &self.ssh_url, &self.default_branch, &self.visibility];
-        size_of::<Self>() + self.full_name.len() + optional.into_iter().flatten().map(String::len).sum::<usize>()
+        let topics = self.topics.iter().flatten().map(|topic| size_of::<String>() + topic.len()).sum::<usize>();
+        size_of::<Self>() + self.full_name.len() + topics + optional.into_iter().flatten().map(String::len).sum::<usize>()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::BoxStream;
 use http::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
@@ -23,7 +23,7 @@ use crate::providers::model::{
 };
 use crate::providers::permission::judge_anonymous;
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
+use crate::providers::{Client, Credential, ErrorKind, ListedRepository, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// User name for basic authentication with a token as the password. GitLab accepts any name with an access token, but an
 /// OAuth token requires this one.
@@ -104,7 +104,7 @@ impl GitLabClient {
     }
 
     /// The account behind the token. `None` if the token may not read it.
-    async fn token_user(&self) -> Result<Option<TokenUser>, ProviderError> {
+    pub(super) async fn token_user(&self) -> Result<Option<TokenUser>, ProviderError> {
         let known = self.token_user.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.is_some() {
             return Ok(known);
@@ -325,36 +325,8 @@ impl Client for GitLabClient {
         git::probe(&self.transport, &url, authorization).await
     }
 
-    /// With a group: the projects of the group and its subgroups. Without a group: the projects that the account is a
-    /// member of.
-    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        let list = match &self.endpoint.scope {
-            Some(scope) => {
-                let mut url = self.api(["groups", &scope.path, "projects"]);
-                url.query_pairs_mut().extend_pairs([("include_subgroups", "true"), ("with_shared", "false")]);
-                url
-            }
-            // Without an account there are no memberships to list.
-            None if self.is_anonymous() => return stream::empty().boxed(),
-            None => {
-                let mut url = self.api(["projects"]);
-                url.query_pairs_mut().extend_pairs([("membership", "true"), ("pagination", "keyset")]);
-                url
-            }
-        };
-        let mut list = list;
-        list.query_pairs_mut().extend_pairs([("order_by", "id"), ("sort", "asc")]);
-        stream::try_unfold(Pages::new(list, Extent::passing(Operation::ListRepositories)), move |mut pages| async move {
-            let Some(url) = pages.next_url() else { return Ok(None) };
-            let answer = self.get(Operation::ListRepositories, url).await?;
-            let page: Vec<wire::Project> = pages.take(&self.transport, answer)?;
-            if !pages.is_settled() {
-                return Err(Pages::unsettled(Operation::ListRepositories.as_str()));
-            }
-            let page: Vec<_> = page.into_iter().map(listed).collect();
-            Ok(if page.is_empty() { None } else { Some((page, pages)) })
-        })
-        .boxed()
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<ListedRepository>, ProviderError>> {
+        self.listed_projects()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
@@ -406,15 +378,6 @@ impl Client for GitLabClient {
         let answer = self.transport.send(Call::delete(Operation::DeleteHook, url)).await?;
         listing::deletion(answer, id, self.hooks(repository)).await
     }
-}
-
-/// Converts a project of a list. Lists of groups do not include the role.
-fn listed(project: wire::Project) -> Repository {
-    let finding = match role::shown(project.permissions.as_ref()) {
-        level if role::suffices(level) => PermissionFinding::granted(),
-        _ => PermissionFinding::unknown("the list does not show the whole role; a look-up of the project does"),
-    };
-    convert::repository(project, finding)
 }
 
 #[cfg(test)]

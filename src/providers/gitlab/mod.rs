@@ -9,6 +9,7 @@ mod inspect;
 mod page;
 mod path;
 mod permission;
+mod projects;
 mod role;
 #[cfg(test)]
 mod samples;

@@ -4,7 +4,7 @@ use super::wire;
 use crate::providers::PermissionFinding;
 
 /// The lowest role that may read and write the hooks of a project.
-const MAINTAINER: i64 = 40;
+pub(super) const MAINTAINER: i64 = 40;
 
 /// Name of an access level. GitLab occasionally adds levels.
 fn name(level: i64) -> String {

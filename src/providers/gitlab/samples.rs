@@ -12,6 +12,7 @@ pub(super) const SAMPLES: Samples = Samples {
             "default_branch": branch,
         }])
     },
+    listing: |page| vec![json!([]), json!({"id": 1, "username": "bot"}), page],
     lists_branches: true,
     entry: |number, url| json!({"id": number, "path_with_namespace": "acme/shop", "url": url}),
     page: |entries, number, _| (Some(("x-next-page", (number + 1).to_string())), json!(entries)),

@@ -55,6 +55,7 @@ pub(super) struct Project {
     pub(super) archived: bool,
     pub(super) empty_repo: Option<bool>,
     pub(super) marked_for_deletion_on: Option<String>,
+    pub(super) topics: Option<Vec<String>>,
     pub(super) permissions: Option<Permissions>,
 }
 

@@ -38,6 +38,11 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether it belongs to the list of an owner's repositories, which may be long and for which nobody waits.
+    pub(super) const fn is_listing(self) -> bool {
+        matches!(self, Self::ListRepositories)
+    }
+
     /// The name for errors and traces.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

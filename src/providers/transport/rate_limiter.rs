@@ -16,6 +16,8 @@ use crate::clock::SharedClock;
 /// Wait after a refusal without a retry time: a minute, doubled with each repetition.
 const UNSPECIFIED_WAIT: SignedDuration = SignedDuration::from_secs(60);
 const MOST_DOUBLINGS: u32 = 4;
+/// The part of a budget that the list of an owner's repositories leaves to all other calls: one fifth. Nobody waits for that list.
+const LEFT_BY_LISTINGS: u64 = 5;
 /// Maximum number of calls that are reserved for deletes out of the remaining calls that a provider reports. The reserve is a
 /// tenth of the limit.
 const LARGEST_RESERVE: u64 = 100;
@@ -101,13 +103,14 @@ impl RateLimiter {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, instant) = (self.clock.now(), Instant::now());
         let counted: Vec<_> = self.budget.rules.iter().enumerate().filter(|(_, rule)| rule.counts(access, operation)).collect();
-        let by_rules = counted.iter().filter_map(|(position, rule)| Some(by_rule(rule, state.sent.get_mut(*position)?, access, instant)));
+        let by_rules =
+            counted.iter().filter_map(|(position, rule)| Some(by_rule(rule, state.sent.get_mut(*position)?, (access, operation), instant)));
         let longest_by_rules = by_rules.max().unwrap_or_default();
         let by_spacing = match state.last_write {
             Some(last) if access != Access::Read => (last + self.budget.write_spacing).saturating_duration_since(instant),
             _ => Duration::ZERO,
         };
-        let wait = longest_by_rules.max(by_spacing).max(state.parked(now)).max(state.reserved(access, now));
+        let wait = longest_by_rules.max(by_spacing).max(state.parked(now)).max(state.reserved(access, operation, now));
         if wait.is_zero() {
             for (position, _) in counted {
                 if let Some(sent) = state.sent.get_mut(position) {
@@ -149,11 +152,15 @@ impl RateLimiter {
 }
 
 /// How long a rule holds a call back: until the oldest call that blocks it leaves the window.
-fn by_rule(rule: &RateRule, sent: &mut VecDeque<Instant>, access: Access, now: Instant) -> Duration {
+fn by_rule(rule: &RateRule, sent: &mut VecDeque<Instant>, (access, operation): (Access, Operation), now: Instant) -> Duration {
     while sent.front().is_some_and(|oldest| now.saturating_duration_since(*oldest) >= rule.window) {
         sent.pop_front();
     }
-    let limit = if access == Access::Delete { rule.limit } else { rule.limit - rule.reserve() };
+    let limit = match access {
+        Access::Delete => rule.limit,
+        _ if operation.is_listing() => rule.limit - rule.limit.div_ceil(usize::try_from(LEFT_BY_LISTINGS).unwrap_or(1)).max(rule.reserve()),
+        _ => rule.limit - rule.reserve(),
+    };
     let in_the_way = sent.len().checked_sub(limit).and_then(|position| sent.get(position));
     in_the_way.map_or(Duration::ZERO, |sent_at| (*sent_at + rule.window).saturating_duration_since(now))
 }
@@ -163,10 +170,12 @@ impl State {
         self.parked_until.map_or(Duration::ZERO, |until| between(now, until))
     }
 
-    /// Keeps a part of the reported remaining calls for deletes.
-    fn reserved(&self, access: Access, now: Timestamp) -> Duration {
+    /// Keeps a part of the reported remaining calls for deletes, and a larger one for everything but listings.
+    fn reserved(&self, access: Access, operation: Operation, now: Timestamp) -> Duration {
         let (Some(remaining), Some(reset)) = (self.told.remaining, self.told.reset) else { return Duration::ZERO };
-        let reserve = self.told.limit.map_or(1, |limit| (limit / 10).clamp(1, LARGEST_RESERVE));
+        let for_deletes = self.told.limit.map_or(1, |limit| (limit / 10).clamp(1, LARGEST_RESERVE));
+        let from_listings = self.told.limit.map_or(1, |limit| limit.div_ceil(LEFT_BY_LISTINGS));
+        let reserve = if operation.is_listing() { from_listings.max(for_deletes) } else { for_deletes };
         if access == Access::Delete || remaining > reserve { Duration::ZERO } else { between(now, reset) }
     }
 }
@@ -227,6 +236,35 @@ mod tests {
         assert_eq!(refused(&limiter, Access::Delete).await, None);
         limiter.learn(RateMarks { remaining: Some(7), limit: Some(60), reset: Some(after(50)), retry_at: None }, false);
         assert_eq!(refused(&limiter, Access::Write).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_listing_leaves_the_last_fifth_to_everything_else() {
+        let (limiter, _clock) = limiter(RateBudget::UNLIMITED);
+        let enters = async |operation| limiter.enter(Access::Read, operation, Duration::ZERO).await.err().map(|refused| refused.retry_at);
+        for (limit, remaining, refused) in
+            [(5000, 1001, false), (5000, 1000, true), (60, 13, false), (60, 12, true), (3, 2, false), (3, 1, true)]
+        {
+            limiter.learn(RateMarks { remaining: Some(remaining), limit: Some(limit), reset: Some(after(50)), retry_at: None }, false);
+            assert_eq!(enters(Operation::ListRepositories).await, refused.then(|| after(50)), "{remaining} of {limit}");
+        }
+        limiter.learn(RateMarks { remaining: Some(1000), limit: Some(5000), reset: Some(after(50)), retry_at: None }, false);
+        for operation in [Operation::LookUpRepository, Operation::InspectCredential, Operation::ListHooks] {
+            assert_eq!(enters(operation).await, None, "{operation:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_leaves_the_last_fifth_of_a_counted_budget() {
+        const COUNTED: Counts = Counts::Only(&[Operation::ListRepositories, Operation::LookUpRepository]);
+        const RULES: &[RateRule] = &[RateRule { counts: COUNTED, limit: 10, window: Duration::from_secs(60) }];
+        let (limiter, _clock) = limiter(RateBudget { rules: RULES, ..RateBudget::UNLIMITED });
+        let enters = async |operation| limiter.enter(Access::Read, operation, Duration::ZERO).await.is_ok();
+        for _ in 0..8 {
+            assert!(enters(Operation::ListRepositories).await);
+        }
+        assert!(!enters(Operation::ListRepositories).await);
+        assert!(enters(Operation::LookUpRepository).await && !enters(Operation::LookUpRepository).await, "the last one is for deletes");
     }
 
     #[tokio::test]

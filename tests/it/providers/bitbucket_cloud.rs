@@ -9,7 +9,7 @@ use forgebind::protocol::secret::WebhookSecret;
 use forgebind::providers::permission::Grants;
 use forgebind::providers::transport::Timings;
 use forgebind::providers::webhook::{Change, Content};
-use forgebind::providers::{Client, Credential, Deletion, Endpoint, ErrorKind, Hook, HookRequest, HookUrl, Repository};
+use forgebind::providers::{Client, Credential, Deletion, Endpoint, ErrorKind, Hook, HookRequest, HookUrl, ListedRepository, Repository};
 use futures::TryStreamExt as _;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn of_project(simulated: &Simulated, project: &str) -> Result<Endpoint> {
 }
 
 async fn paths(client: &dyn Client) -> Result<Vec<String>> {
-    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+    let pages: Vec<Vec<ListedRepository>> = client.repositories().try_collect().await?;
     Ok(pages.concat().into_iter().map(|found| found.path.to_string()).collect())
 }
 

@@ -9,7 +9,7 @@ use forgebind::protocol::secret::WebhookSecret;
 use forgebind::providers::model::HookState;
 use forgebind::providers::transport::Timings;
 use forgebind::providers::webhook::{Change, Content, Rejection};
-use forgebind::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, HookUrl, Repository};
+use forgebind::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, HookUrl, ListedRepository, Repository};
 use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
@@ -90,7 +90,7 @@ async fn a_personal_project_has_repositories_and_hooks() -> Result<()> {
         .provider
         .endpoint(&serde_json::from_value(json!({"bitbucketDataCenter": {"url": web.as_str(), "project": "~forgebind"}}))?)?;
     let client = simulated.client_at(&endpoint, &simulated.seed_data.credential);
-    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+    let pages: Vec<Vec<ListedRepository>> = client.repositories().try_collect().await?;
     assert_eq!(pages.concat().iter().map(|found| found.path.as_str()).collect::<Vec<_>>(), ["~FORGEBIND/notes"]);
     for text in
         ["~forgebind/notes".to_owned(), format!("{web}/users/forgebind/repos/notes/browse"), format!("{web}/scm/~forgebind/notes.git")]
@@ -116,8 +116,8 @@ async fn the_contract_holds_without_a_project() -> Result<()> {
     simulated.seed_data.repositories += 2;
     run(&subject(&simulated)).await;
     let client = simulated.operator();
-    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
-    let listed: Vec<_> = pages.concat().into_iter().map(|found| (found.path.as_str().to_owned(), found.archived)).collect();
+    let pages: Vec<Vec<ListedRepository>> = client.repositories().try_collect().await?;
+    let listed: Vec<_> = pages.concat().into_iter().map(|found| (found.path.as_str().to_owned(), found.archived == Some(true))).collect();
     for (path, archived) in [("APP/shop", false), ("OPS/tools", false), ("~FORGEBIND/notes", false), ("APP/legacy", true)] {
         assert!(listed.contains(&(path.to_owned(), archived)), "{path}");
     }
@@ -140,7 +140,7 @@ async fn without_a_project_a_token_lists_what_it_can_read() -> Result<()> {
         let client = simulated.client_at(&endpoint, &token(text));
         let inspection = client.inspect().await?;
         assert_eq!(inspection.warnings, Vec::<String>::new());
-        let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+        let pages: Vec<Vec<ListedRepository>> = client.repositories().try_collect().await?;
         let listed: Vec<_> = pages.concat().into_iter().map(|found| found.path.as_str().to_owned()).collect();
         if expected.is_empty() {
             assert!(listed.len() > 50 && listed.iter().all(|path| path.starts_with("APP/")), "{listed:?}");

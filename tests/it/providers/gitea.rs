@@ -151,6 +151,7 @@ async fn subject(env: &ProviderEnv) -> Result<Subject> {
         target: "http://127.0.0.1:9".into(),
         prepared: Some(Prepared {
             outsider: env.with_token(&outsider.token),
+            reader: None,
             account: env.account.name.clone(),
             clone_urls: vec![
                 format!("{host}/{path}.git"),

@@ -191,8 +191,8 @@ async fn bb_15_an_account_that_may_not_manage_hooks_gets_a_refusal_that_says_so(
     assert_eq!(shop.manage_webhooks.state, PermissionState::Missing);
     assert!(shop.manage_webhooks.message.as_ref().unwrap().contains("role admin"));
     assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::NotFound, "GitHub hides hooks that the token may not manage");
-    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
-    assert!(pages.concat().iter().all(|found| found.manage_webhooks.state == PermissionState::Missing));
+    let pages: Vec<_> = client.repositories().try_collect().await?;
+    assert!(pages.concat().iter().all(|found| found.webhooks == PermissionState::Missing));
     Ok(())
 }
 
@@ -277,7 +277,7 @@ async fn pk_06_a_repository_outside_the_installation_is_reported_as_not_installe
     for path in ["acme/old", "acme/handbook", "acme/nothing-at-all"] {
         assert_eq!(env.look(&*client, path).await.unwrap_err().kind, ErrorKind::NotInstalled, "{path}");
     }
-    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+    let pages: Vec<_> = client.repositories().try_collect().await?;
     let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
     assert_eq!(listed, ["acme/empty", "acme/present", "acme/shop", "acme/site"].map(str::to_owned).into());
     env.github.install_on_all(true);
@@ -317,7 +317,7 @@ async fn an_app_serves_a_user_account_and_an_explicitly_named_installation() -> 
     assert_eq!(env.simulated.client(&elsewhere).inspect().await.unwrap_err().kind, ErrorKind::InstallationNotFound);
 
     let by_token = env.simulated.client_at(&endpoint, &env.simulated.seed_data.credential);
-    let pages: Vec<Vec<Repository>> = by_token.repositories().try_collect().await?;
+    let pages: Vec<_> = by_token.repositories().try_collect().await?;
     let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
     assert_eq!(listed, ["ada/blog", "ada/notes"].map(str::to_owned).into(), "private ones too, each once");
     Ok(())

@@ -217,7 +217,7 @@ async fn dt_10_finds_a_group_by_its_number_and_by_its_exact_path() -> Result<()>
         let listed = client.repositories().try_collect::<Vec<_>>().await?.concat();
         let paths: Vec<_> = listed.iter().map(|found| found.path.as_str()).collect();
         assert_eq!(paths, [SHOP, "acme/apps/present"], "{group}");
-        assert!(listed.iter().all(|found| scope.holds(found)));
+        assert!(listed.iter().all(|found| scope.contains(&found.path)));
     }
     let error = env.with_group(&json!(987_654), seed::OPERATOR)?.inspect().await.unwrap_err();
     assert!(error.kind == ErrorKind::NotFound && error.message.contains("group 987654"), "{error}");

@@ -2,6 +2,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::*;
+use crate::api::v1alpha1::connection::PermissionState;
 use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::HookUrl;
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json as reply};
@@ -279,11 +280,15 @@ async fn no_call_asks_for_a_page_to_sign_in() {
 async fn repositories_come_in_one_answer() {
     let one: Value = serde_json::from_str(include_str!("../../../../tests/fixtures/azure_devops/repository.json")).unwrap();
     for length in [0, 1, 250] {
-        let server = Server::start([reply(200, &json!({"count": length, "value": vec![one.clone(); length]}).to_string())]).await;
+        let list = reply(200, &json!({"count": length, "value": vec![one.clone(); length]}).to_string());
+        let server = Server::start([list, permission(true)]).await;
         let client = client(&server);
-        let pages: Vec<_> = client.repositories().map(|page| page.unwrap().len()).collect().await;
-        assert_eq!(pages, [length]);
-        assert_eq!(server.lines(), ["GET /api/v1/_apis/git/repositories?api-version=7.1"]);
+        let pages: Vec<_> = client.repositories().map(|page| page.unwrap()).collect().await;
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [length]);
+        assert!(pages[0].iter().all(|found| found.webhooks == PermissionState::Granted && found.project.as_deref() == Some("My Shop")));
+        let lines = server.lines();
+        assert_eq!(lines[0], "GET /api/v1/_apis/git/repositories?api-version=7.1");
+        assert_eq!(lines.len(), 1 + length.min(1), "and one call for each project: {lines:?}");
     }
     let server = Server::start([documented!("error-sign-in", "html")]).await;
     let client = client(&server);

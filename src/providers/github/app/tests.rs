@@ -168,7 +168,7 @@ async fn dv_07_what_an_installation_covers_is_listed() {
     let client = with_app(&server);
     let pages: Vec<_> = client.repositories().try_collect().await.unwrap();
     assert_eq!(pages[0][0].path.as_str(), "acme/shop");
-    assert_eq!(pages[0][0].manage_webhooks, crate::providers::PermissionFinding::granted(), "the role that is told means nothing");
+    assert_eq!(pages[0][0].webhooks, crate::api::v1alpha1::connection::PermissionState::Granted, "the role that is told means nothing");
     assert_eq!(server.lines()[2], "GET /api/v1/installation/repositories?per_page=100");
 }
 

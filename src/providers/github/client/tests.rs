@@ -159,8 +159,8 @@ async fn bb_15_an_organizations_repositories_are_listed_to_the_last_page() {
     let server = Server::start([page("acme", 0..100, Some(next)), page("acme", 100..130, None)]).await;
     let pages: Vec<_> = with_token(&server).repositories().try_collect().await.unwrap();
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [100, 30]);
-    assert!(pages[0][0].empty && !pages[0][1].empty);
-    assert_eq!(server.lines()[0], "GET /api/v1/orgs/acme/repos?per_page=100&type=all");
+    assert!(pages.concat().iter().all(|found| found.empty.is_none()), "a size of 0 says nothing");
+    assert_eq!(server.lines()[0], "GET /api/v1/orgs/acme/repos?per_page=100&type=all&sort=created&direction=asc");
     assert_eq!(server.lines()[1], "GET /api/v1/organizations/3/repos?type=all&per_page=100&page=2");
 }
 
@@ -177,12 +177,28 @@ async fn a_users_repositories_are_the_public_ones_and_those_that_the_account_rea
     let pages: Vec<_> = client.repositories().try_collect().await.unwrap();
     let ids: Vec<_> = pages.iter().flatten().map(|repository| repository.id.as_str()).collect();
     assert_eq!(ids, ["3", "4", "5", "6", "7"]);
-    assert_eq!(server.lines()[0], "GET /api/v1/user/repos?per_page=100&affiliation=owner%2Ccollaborator");
-    assert_eq!(server.lines()[2], "GET /api/v1/users/ada/repos?per_page=100&type=owner");
+    assert_eq!(server.lines()[0], "GET /api/v1/user/repos?per_page=100&affiliation=owner%2Ccollaborator&sort=created&direction=asc");
+    assert_eq!(server.lines()[2], "GET /api/v1/users/ada/repos?per_page=100&type=owner&sort=created&direction=asc");
 
     let server = Server::start([page("ada", 0..2, None)]).await;
     let client = <dyn Provider>::connect(&GitHub, endpoint(&server), Credential::Anonymous, server.transport()).unwrap();
     assert_eq!(client.repositories().try_collect::<Vec<_>>().await.unwrap()[0].len(), 2);
+}
+
+#[tokio::test]
+async fn a_list_from_which_github_left_something_out_ends_with_an_error() {
+    let partial = |header: &'static str| answer(200, &[("content-type", "application/json"), ("x-github-sso", header)], "[]");
+    let server =
+        Server::start([page("acme", 0..3, Some("/api/v1/orgs/acme/repos?page=2")), partial("partial-results; organizations=21955855")])
+            .await;
+    let client = with_token(&server);
+    let mut pages = client.repositories();
+    assert_eq!(pages.try_next().await.unwrap().unwrap().len(), 3, "what it shows is there");
+    let error = pages.try_next().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::SingleSignOnRequired);
+    assert!(error.message.contains("single sign-on"), "{error}");
+    let server = Server::start([partial("something-else")]).await;
+    assert!(with_token(&server).repositories().try_next().await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -239,29 +239,38 @@ async fn df_20_neither_the_address_nor_the_secret_is_told() {
 
 #[tokio::test]
 async fn repositories_come_from_the_group_or_from_memberships() {
-    let project = |id: i64, level: i64| json!({"id": id, "path_with_namespace": format!("acme/{id}"), "permissions": {"project_access": {"access_level": level}}});
+    let project = |id: i64, level: i64| json!({"id": id, "path_with_namespace": format!("acme/apps/{id}"), "topics": ["go"], "permissions": {"project_access": {"access_level": level}}});
+    let user = || answer(200, &[("content-type", "application/json")], r#"{"id": 7, "username": "bot"}"#);
     let pages = [
-        page(&[project(1, 40)], &[("x-next-page", "2"), ("x-total", "2")]),
-        page(&[project(2, 20)], &[("x-next-page", ""), ("x-total", "2")]),
+        page(&[project(3, 0)], &[("x-next-page", ""), ("x-total", "1")]),
+        user(),
+        page(&[project(1, 40)], &[("x-next-page", "2"), ("x-total", "3")]),
+        page(&[project(2, 20), project(3, 0)], &[("x-next-page", ""), ("x-total", "3")]),
     ];
     let server = Server::start(pages).await;
     let in_group = client_of(&server, Some("platform/apps"), Credential::Token(TOKEN.into()));
     let found: Vec<_> = in_group.repositories().try_collect::<Vec<_>>().await.unwrap().concat();
     assert_eq!(
-        found.iter().map(|found| found.manage_webhooks.state).collect::<Vec<_>>(),
-        [PermissionState::Granted, PermissionState::Unknown]
+        found.iter().map(|found| found.webhooks).collect::<Vec<_>>(),
+        [PermissionState::Granted, PermissionState::Missing, PermissionState::Granted],
+        "the third one by an invited group, which only the list by role shows"
     );
+    assert_eq!((found[0].project.as_deref(), found[0].topics.as_deref()), (Some("acme/apps"), Some(&["go".to_owned()][..])));
     let expected =
         "GET /gitlab/api/v4/groups/platform%2Fapps/projects?include_subgroups=true&with_shared=false&order_by=id&sort=asc&per_page=100";
-    assert_eq!(server.lines(), [expected.to_owned(), format!("{expected}&page=2")]);
+    let by_role = expected.replace("&per_page=100", "&min_access_level=40&simple=true&per_page=100");
+    assert_eq!(server.lines(), [by_role, "GET /gitlab/api/v4/user".to_owned(), expected.to_owned(), format!("{expected}&page=2")]);
 
     let next = r#"<https://gitlab.internal/gitlab/api/v4/projects?membership=true&pagination=keyset&order_by=id&sort=asc&per_page=100&id_after=1>; rel="next""#;
-    let server = Server::start([page(&[project(1, 40)], &[("link", next)]), page(&[project(2, 40)], &[])]).await;
+    let none = || page(&[], &[("x-next-page", "")]);
+    let server = Server::start([none(), user(), page(&[project(1, 40)], &[("link", next)]), page(&[project(2, 40)], &[])]).await;
     let found: Vec<_> = client(&server).repositories().try_collect::<Vec<_>>().await.unwrap().concat();
     assert_eq!(found.len(), 2);
-    assert!(server.lines()[1].ends_with("&per_page=100&id_after=1"), "{:?}", server.lines());
+    assert!(server.lines()[3].ends_with("&per_page=100&id_after=1"), "{:?}", server.lines());
 
     let server = Server::start([
+        none(),
+        user(),
         page(&[project(1, 40)], &[("x-next-page", "2"), ("x-total", "2")]),
         page(&[], &[("x-next-page", ""), ("x-total", "1")]),
     ])

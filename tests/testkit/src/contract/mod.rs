@@ -37,6 +37,8 @@ pub struct Subject {
 pub struct Prepared {
     /// With a valid credential that sees none of the private repositories.
     pub outsider: Arc<dyn Client>,
+    /// With a credential that may read the owner's repositories and manage the hooks of none; `None` if there is no such account.
+    pub reader: Option<Arc<dyn Client>>,
     pub account: String,
     /// Clone URLs of the repository.
     pub clone_urls: Vec<String>,

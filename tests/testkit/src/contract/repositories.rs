@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use forgebind::providers::{ErrorKind, ProviderError, Repository};
+use forgebind::api::v1alpha1::Permission;
+use forgebind::api::v1alpha1::connection::PermissionState;
+use forgebind::providers::{ErrorKind, ListedRepository, ProviderError, Repository};
 use futures::TryStreamExt as _;
 
 use super::{Prepared, Subject};
@@ -87,7 +89,7 @@ async fn git_answers_too(subject: &Subject) {
 }
 
 async fn every_page_is_listed(subject: &Subject) {
-    let pages: Vec<Vec<Repository>> = subject.client.repositories().try_collect().await.unwrap();
+    let pages: Vec<Vec<ListedRepository>> = subject.client.repositories().try_collect().await.unwrap();
     let ids: BTreeSet<_> = pages.iter().flatten().map(|repository| repository.id.clone()).collect();
     assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), ids.len(), "no repository is listed twice");
     let repository = subject.found(&subject.repository).await;
@@ -96,8 +98,49 @@ async fn every_page_is_listed(subject: &Subject) {
         assert_eq!(pages.len() > 1, prepared.has_pages, "{} pages", pages.len());
         assert_eq!(ids.len(), prepared.repositories);
     }
+    let listed = pages.iter().flatten().find(|listed| listed.id == repository.id).unwrap();
+    agrees(listed, &repository);
+    assert_ne!(listed.webhooks, PermissionState::Missing, "the account may do everything");
+    if let Some(prepared) = &subject.prepared {
+        let paths: Vec<_> = [Some(&prepared.empty), prepared.archived.as_ref()].into_iter().flatten().collect();
+        for path in paths {
+            let repository = subject.found(path).await;
+            agrees(pages.iter().flatten().find(|listed| listed.id == repository.id).unwrap(), &repository);
+        }
+        let inspection = subject.client.inspect().await.unwrap();
+        if subject.client.permission(&inspection, Permission::ManageWebhooks).state == PermissionState::Granted {
+            assert_eq!(listed.webhooks, PermissionState::Granted, "the account is an administrator of every repository");
+        }
+        a_reader_manages_none(prepared).await;
+    }
     let mut rejected = subject.rejected.repositories();
     assert!(rejected.try_next().await.is_err(), "an error, not a short list");
+}
+
+/// Whatever a list shows of a repository is what the repository's own document shows.
+fn agrees(listed: &ListedRepository, repository: &Repository) {
+    assert_eq!((&listed.path, &listed.web_url, listed.visibility), (&repository.path, &repository.web_url, repository.visibility));
+    if let Some(archived) = listed.archived {
+        assert_eq!(archived, repository.archived, "{}", listed.path);
+    }
+    if let Some(empty) = listed.empty {
+        assert_eq!(empty, repository.empty, "{}", listed.path);
+    }
+    if let (Some(listed), Some(found)) = (&listed.default_branch, &repository.default_branch) {
+        assert_eq!(listed, found, "{}", repository.path);
+    }
+}
+
+/// Of a credential that may only read, no repository is said to be manageable: its account lacks the role, or it lacks the
+/// permission itself, or the provider does not tell.
+async fn a_reader_manages_none(prepared: &Prepared) {
+    let Some(reader) = &prepared.reader else { return };
+    let pages: Vec<Vec<ListedRepository>> = reader.repositories().try_collect().await.unwrap();
+    assert!(!pages.concat().is_empty());
+    let inspection = reader.inspect().await.unwrap();
+    let itself = reader.permission(&inspection, Permission::ManageWebhooks).state;
+    let granted = |listed: &ListedRepository| itself != PermissionState::Missing && listed.webhooks == PermissionState::Granted;
+    assert!(!pages.iter().flatten().any(granted));
 }
 
 async fn an_empty_and_an_archived_one_say_so(subject: &Subject, prepared: &Prepared) {

@@ -23,6 +23,7 @@ pub fn subject(simulated: &Simulated) -> Subject {
         target: "https://hooks.acme.example".to_owned(),
         prepared: Some(Prepared {
             outsider: simulated.client(&seed_data.outsider),
+            reader: Some(simulated.client(&seed_data.reader)),
             account: seed_data.account,
             clone_urls: seed_data.spellings,
             branch: seed_data.branch,

@@ -41,6 +41,10 @@ pub enum UserAction {
     AddHook { repository: String, url: String },
     /// Deletes a hook in the provider's settings.
     RemoveHook { repository: String, hook: String },
+    /// Creates a private repository with a commit on its branch `main`.
+    CreateRepository { repository: String },
+    /// Deletes a repository.
+    DeleteRepository { repository: String },
     /// Changes the path of a repository; the provider redirects the former path as the real one does.
     RenameRepository { repository: String, to: String },
     /// Revokes a credential.
@@ -65,6 +69,8 @@ impl UserAction {
             | Self::ChangeHook { repository, .. }
             | Self::AddHook { repository, .. }
             | Self::RemoveHook { repository, .. }
+            | Self::CreateRepository { repository }
+            | Self::DeleteRepository { repository }
             | Self::RenameRepository { repository, .. } => Some(repository),
             Self::RevokeToken { .. } => None,
         }

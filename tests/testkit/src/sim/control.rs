@@ -79,6 +79,8 @@ pub fn usage(url: &str) -> Vec<String> {
         line("change-hook", r#","hook":"…""#),
         line("add-hook", r#","url":"…""#),
         line("remove-hook", r#","hook":"…""#),
+        line("create-repository", ""),
+        line("delete-repository", ""),
         line("rename-repository", r#","to":"…""#),
         format!("POST {url}{PREFIX}/revoke-token {{\"token\":\"…\"}}"),
         format!("GET {url}{PREFIX}"),

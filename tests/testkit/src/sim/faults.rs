@@ -71,6 +71,8 @@ pub enum Fault {
     Duplicate,
     /// The previous answer to the same request.
     Stale,
+    /// The request is performed; the answer also has this header.
+    Header(&'static str, &'static str),
     /// A redirect to this address; the request is not performed. `None`: to its own address.
     Redirect(Option<String>),
     /// The request is performed; links in the answer contain this origin (`http://host:port`) instead of the simulator's.
@@ -176,6 +178,7 @@ pub fn afterwards(fault: &Fault, url: &str, response: Response) -> Wire {
     match fault {
         Fault::CutAnswer => Wire::Cut(response),
         Fault::LostAnswer => Wire::Nothing,
+        Fault::Header(name, value) => Wire::Whole(response.with(name, value)),
         Fault::Duplicate => Wire::Whole(duplicated(response)),
         Fault::ForeignLinks(origin) => Wire::Whole(relinked(response, url, origin)),
         _ => Wire::Whole(response),

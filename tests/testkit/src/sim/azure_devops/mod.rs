@@ -147,6 +147,15 @@ impl SimulatedProvider for AzureDevOps {
             return Ok(Vec::new());
         }
         let path = act.repository().unwrap_or_default();
+        if let UserAction::CreateRepository { .. } = act {
+            let (project, name) = path.split_once('/').ok_or("a path is Project/repository")?;
+            let project = state.project(project).ok_or("there is no such project")?.name.clone();
+            if state.by_path(path).is_some() {
+                return Err(format!("{path} is no free path"));
+            }
+            state.add(&project, name, &["main"]);
+            return Ok(Vec::new());
+        }
         let repository = state.by_path(path).ok_or_else(|| format!("there is no repository {path}"))?;
         let provider_events = repository.contents.apply(act)?;
         let (id, project) = (repository.id.clone(), repository.project.clone());
@@ -154,6 +163,7 @@ impl SimulatedProvider for AzureDevOps {
             UserAction::RenameRepository { to, .. } => {
                 to.split_once('/').map_or(to.as_str(), |(_, name)| name).clone_into(&mut repository.name);
             }
+            UserAction::DeleteRepository { .. } => state.repositories.retain(|found| found.id != id),
             UserAction::AddHook { url, .. } => state.add_foreign_to(&project, &id, url),
             UserAction::RemoveHook { hook, .. } => state.subscriptions.retain(|found| found.id != *hook),
             UserAction::PauseHook { hook, .. } => state.change(hook, |found| found.status = "disabledByUser")?,

@@ -209,7 +209,7 @@ impl State {
         state
     }
 
-    fn add(&mut self, project: &str, name: &str, branches: &[&str]) {
+    pub fn add(&mut self, project: &str, name: &str, branches: &[&str]) {
         let seed = format!("{project}/{name}");
         let contents = if branches.is_empty() { Contents::empty(&seed) } else { Contents::with_branches(&seed, branches) };
         let id = guid(&format!("repository {seed}"));

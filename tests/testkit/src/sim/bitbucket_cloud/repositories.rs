@@ -46,9 +46,15 @@ pub fn list(state: &State, caller: &Caller, request: &Request, name: &str) -> Re
     if project.is_none() && matches!(caller.holder, Some(Holder::Repository(_) | Holder::Project(..))) {
         return documents::error(403, "Forbidden");
     }
+    let least = match request.parameter("role") {
+        None | Some("member") => Level::Read,
+        Some("contributor") => Level::Write,
+        Some("admin") => Level::Admin,
+        Some(_) => return documents::error(400, "Invalid role"),
+    };
     let shown = |found: &&Repository| {
         let in_project = project.as_ref().is_none_or(|key| found.project == *key);
-        found.workspace == workspace.slug && in_project && state.level(caller, found) >= Level::Read
+        found.workspace == workspace.slug && in_project && state.level(caller, found) >= least
     };
     let mut found: Vec<_> = state.repositories.iter().filter(shown).collect();
     match request.parameter("sort").unwrap_or("full_name") {

@@ -181,9 +181,23 @@ impl State {
         }
         let uuid = self.uuid();
         let path = act.repository().unwrap_or_default();
+        if let UserAction::CreateRepository { .. } = act {
+            let (workspace, slug) = path.split_once('/').ok_or("a path is workspace/slug")?;
+            let project =
+                self.workspace(workspace).and_then(|found| found.projects.first()).ok_or("there is no such workspace")?.key.clone();
+            if self.at(path).is_some() {
+                return Err(format!("{path} is no free path"));
+            }
+            self.add_repository(workspace, &project, slug, &["main"]);
+            return Ok(Vec::new());
+        }
         let taken = matches!(act, UserAction::RenameRepository { to, .. } if self.at(to).is_some());
         let repository = self.at(path).ok_or_else(|| format!("there is no repository {path}"))?;
         match act {
+            UserAction::DeleteRepository { .. } => {
+                self.repositories.retain(|found| !found.path().eq_ignore_ascii_case(path));
+                Ok(Vec::new())
+            }
             UserAction::Push { branch, .. } if branch.contains(' ') => {
                 let provider_events = pushed_together(repository, act, branch)?;
                 let references = provider_events.iter().filter(|provider_event| matches!(provider_event, ProviderEvent::Reference { .. }));

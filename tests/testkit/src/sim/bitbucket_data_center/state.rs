@@ -161,9 +161,22 @@ impl State {
         }
         let number = self.number();
         let path = act.repository().unwrap_or_default();
+        if let UserAction::CreateRepository { .. } = act {
+            let (key, slug) = path.split_once('/').ok_or("a path is KEY/slug")?;
+            let project = self.project(key).ok_or("there is no such project")?.key.clone();
+            if self.repository(path).is_some() {
+                return Err(format!("{path} is no free path"));
+            }
+            self.add_repository(&project, slug, &["main"]);
+            return Ok(Vec::new());
+        }
         let taken = matches!(act, UserAction::RenameRepository { to, .. } if self.repository(to).is_some());
         let repository = self.repository_mut(path).ok_or_else(|| format!("there is no repository {path}"))?;
         match act {
+            UserAction::DeleteRepository { .. } => {
+                self.repositories.retain(|found| !found.path().eq_ignore_ascii_case(path));
+                Ok(Vec::new())
+            }
             UserAction::RenameRepository { to, .. } => {
                 let (project, slug) = to.split_once('/').filter(|_| !taken).ok_or_else(|| format!("{to} is no free path"))?;
                 (repository.project, repository.slug) = (project.to_owned(), slug.to_owned());

@@ -153,7 +153,7 @@ impl State {
             "clone_url": format!("{web}.git"), "svn_url": web, "homepage": null, "size": size, "stargazers_count": 0, "watchers_count": 0,
             "language": null, "has_issues": true, "has_projects": false, "has_wiki": false, "has_pages": false, "has_discussions": false,
             "forks_count": 0, "mirror_url": null, "archived": repository.archived, "disabled": false, "open_issues_count": 0, "license": null,
-            "allow_forking": false, "is_template": false, "topics": [], "visibility": if repository.public { "public" } else { "private" },
+            "allow_forking": false, "is_template": false, "topics": repository.topics, "visibility": if repository.public { "public" } else { "private" },
             "forks": 0, "open_issues": 0, "watchers": 0, "default_branch": "main",
         });
         if let Some(permissions) = self.permissions_document(repository, caller) {

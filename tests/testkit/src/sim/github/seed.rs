@@ -55,7 +55,7 @@ pub fn fill(state: &mut State) {
         let members: BTreeMap<_, _> = members.into_iter().map(|(login, owns)| (login.to_owned(), owns)).collect();
         state.organizations.push(Organization { id, login: login.to_owned(), members, single_sign_on: false });
     }
-    state.add_repository("acme/shop", &["main", "release/1.0", "topic"]);
+    state.add_repository("acme/shop", &["main", "release/1.0", "topic"]).topics = vec!["go".to_owned(), "shop".to_owned()];
     state.add_repository("acme/site", &["main"]);
     state.add_repository("acme/empty", &[]);
     state.add_repository("acme/handbook", &["main"]).public = true;

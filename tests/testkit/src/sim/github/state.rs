@@ -23,6 +23,7 @@ pub struct Repository {
     pub former: Vec<String>,
     pub public: bool,
     pub archived: bool,
+    pub topics: Vec<String>,
     pub contents: Contents,
     /// Roles by login; owners of its organization need none.
     pub collaborators: BTreeMap<String, Role>,
@@ -114,6 +115,7 @@ impl State {
             former: Vec::new(),
             public: false,
             archived: false,
+            topics: Vec::new(),
             contents,
             collaborators: BTreeMap::new(),
             hooks: Vec::new(),
@@ -161,6 +163,18 @@ impl State {
             UserAction::PauseHook { repository, hook } => {
                 let hook = self.hook_of(repository, hook)?;
                 (hook.active, hook.updated_at) = (false, now);
+                Ok(Vec::new())
+            }
+            UserAction::CreateRepository { repository } => {
+                if self.repository_position(repository).is_some() || !repository.contains('/') {
+                    return Err(format!("{repository} is no free path"));
+                }
+                self.add_repository(repository, &["main"]);
+                Ok(Vec::new())
+            }
+            UserAction::DeleteRepository { repository } => {
+                self.repository_at(repository)?;
+                self.repositories.retain(|found| !found.path().eq_ignore_ascii_case(repository));
                 Ok(Vec::new())
             }
             UserAction::RenameRepository { repository, to } => {

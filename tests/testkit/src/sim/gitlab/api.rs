@@ -90,9 +90,17 @@ impl State {
         let reader = self.reader(request, READ_GROUP)?;
         let subgroups = request.parameter("include_subgroups") == Some("true");
         let below = format!("{}/", group.path);
+        let least = request.number("min_access_level");
+        let has_role = |project: &Project| {
+            let role = reader.and_then(|token| self.role(project, token.user));
+            least.is_none_or(|least| role.is_some_and(|role| role >= least as u64))
+        };
         let inside = |project: &&Project| {
             let rest = project.path.strip_prefix(&below);
-            rest.is_some_and(|rest| subgroups || !rest.contains('/')) && self.sees(project, reader) && passes(project, request)
+            rest.is_some_and(|rest| subgroups || !rest.contains('/'))
+                && self.sees(project, reader)
+                && has_role(project)
+                && passes(project, request)
         };
         let mut found: Vec<_> = self.projects.iter().filter(inside).collect();
         sort(&mut found, request);

@@ -33,6 +33,7 @@ impl State {
             "path_with_namespace": project.path, "created_at": "2026-01-02T08:00:00.000Z", "default_branch": if empty { None } else { Some("main") },
             "ssh_url_to_repo": self.ssh_url(project), "http_url_to_repo": format!("{web}.git"), "web_url": web, "empty_repo": empty,
             "archived": project.archived, "visibility": project.visibility.word(), "marked_for_deletion_on": null,
+            "topics": project.topics, "tag_list": project.topics,
             "namespace": {
                 "id": group.map(|group| group.id), "name": namespace.rsplit('/').next(), "path": namespace.rsplit('/').next(),
                 "kind": if group.is_some() { "group" } else { "user" }, "full_path": namespace, "web_url": format!("{}/{namespace}", self.web),

@@ -40,7 +40,7 @@ pub fn fill(state: &mut State) {
     let apps = state.add_group("acme/apps", true, &[]);
     state.add_group("globex", true, &[(mallory, OWNER), (ada, MAINTAINER)]);
     state.add_group("partners", true, &[(lin, MAINTAINER)]);
-    state.add_project("acme/apps/shop", &["main", "release/1.0", "topic"]);
+    state.add_project("acme/apps/shop", &["main", "release/1.0", "topic"]).topics = vec!["go".to_owned(), "shop".to_owned()];
     let shop = state.projects[0].id;
     state.add_project("acme/site", &["main"]).invited.push(("partners".to_owned(), MAINTAINER));
     state.add_project("acme/empty", &[]);

@@ -51,6 +51,7 @@ pub struct Project {
     pub former: Vec<String>,
     pub visibility: Visibility,
     pub archived: bool,
+    pub topics: Vec<String>,
     pub contents: Contents,
     pub members: BTreeMap<u64, u64>,
     /// Invited groups, with the maximum role of their members.
@@ -127,6 +128,7 @@ impl State {
             former: Vec::new(),
             visibility: Visibility::Private,
             archived: false,
+            topics: Vec::new(),
             contents,
             members: BTreeMap::new(),
             invited: Vec::new(),
@@ -164,6 +166,18 @@ impl State {
                 Ok(Vec::new())
             }
             UserAction::PauseHook { .. } => Err("GitLab has no switch for a project's hook".to_owned()),
+            UserAction::CreateRepository { repository } => {
+                if self.project_position(repository).is_some() || !repository.contains('/') {
+                    return Err(format!("{repository} is no free path"));
+                }
+                self.add_project(repository, &["main"]);
+                Ok(Vec::new())
+            }
+            UserAction::DeleteRepository { repository } => {
+                self.project_at(repository)?;
+                self.projects.retain(|project| !project.path.eq_ignore_ascii_case(repository));
+                Ok(Vec::new())
+            }
             UserAction::RenameRepository { repository, to } => {
                 let project = self.project_at(repository)?;
                 let former = std::mem::replace(&mut project.path, to.clone());
