@@ -57,6 +57,11 @@ pub enum Command {
     /// was requested (with --wait: if every receiver has carried it out), 1 if that was not acknowledged in time, and 2 if the
     /// command could not run.
     Redeliver(RedeliverArguments),
+    /// List the repositories that the credential of a connection reaches, grouped by project
+    ///
+    /// Reads the slices of spec.catalog with the rights of KUBECONFIG; the role admin of the namespace is enough. Exits with 0 if
+    /// the lists are complete, 1 if one is not, and 2 if the command could not run.
+    Repositories(RepositoriesArguments),
     /// Print the completion script of a shell
     ///
     /// For this shell only: source <(forgebind completion bash). As a plugin of kubectl, install the binary as
@@ -187,6 +192,34 @@ impl RedeliverArguments {
         interval.map(|interval| interval.length()).map_err(|error| format!("--timeout: {:?}: {error}", self.timeout))
     }
 }
+
+/// Flags of `forgebind repositories`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = REPOSITORIES_EXAMPLES)]
+pub struct RepositoriesArguments {
+    /// Connection [default: every one that has spec.catalog]
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub connection: Option<String>,
+    /// Namespace of the connection [default: that of the context]
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Connections of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Context of KUBECONFIG [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Only repositories without a binding through the connection
+    #[arg(long)]
+    pub unbound: bool,
+    /// Output format
+    #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+}
+
+const REPOSITORIES_EXAMPLES: &str = "Examples:
+  forgebind repositories -n platform -c acme
+  forgebind repositories -n platform -c acme --unbound -o json";
 
 /// Shells with a completion script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

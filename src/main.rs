@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Why(arguments) => return trace_and_tell(async |style| trace::why(arguments, style).await),
         Command::Deliveries(arguments) => return trace_and_tell(async |style| trace::deliveries(arguments, style).await),
         Command::Redeliver(arguments) => return trace_and_tell(async |_| trace::redeliver(arguments).await),
+        Command::Repositories(arguments) => return trace_and_tell(async |_| trace::repositories(arguments).await),
         Command::Completion(arguments) => print_all(&cli::completion(arguments.shell, plugin)),
         Command::Check(arguments) => return tell(check_manifests(arguments)),
         Command::Can(arguments) => return tell(can(&arguments)),

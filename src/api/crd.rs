@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt as _;
 use serde_json::json;
 
-use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding, UNOBSERVED};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding, RepositorySlice, UNOBSERVED};
 
 /// The error for a definition that cannot be written as YAML.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub struct YamlError {
 /// The definitions of all kinds, in the order in which they must be applied.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    let mut definitions = vec![GitProviderConnection::crd(), ConnectionGrant::crd(), RepoBinding::crd()];
+    let mut definitions = vec![GitProviderConnection::crd(), ConnectionGrant::crd(), RepoBinding::crd(), RepositorySlice::crd()];
     for version in definitions.iter_mut().flat_map(|definition| &mut definition.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             tidy(schema);

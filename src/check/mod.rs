@@ -39,6 +39,7 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::binding::memory::Memories;
 use crate::controllers::binding::prepared::PreparedEntries;
+use crate::controllers::catalog::state::Catalogs;
 use crate::controllers::public_endpoints::PublicEndpoints;
 use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, install};
@@ -162,6 +163,7 @@ fn checker(
         memory: Memories::default(),
         prepared: PreparedEntries::default(),
         public_endpoints: PublicEndpoints::default(),
+        catalogs: Catalogs::default(),
         shows_connections: true,
         triggers: Triggers { connections, grants, bindings },
     };

@@ -5,6 +5,7 @@
 //! its own.
 
 pub mod binding;
+pub mod catalog;
 pub mod claim;
 pub mod connection;
 mod context;

@@ -12,6 +12,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::catalog::state::Catalogs;
 use super::public_endpoints::PublicEndpoints;
 use super::{Keys, Sessions, Settings, Triggers, binding, install};
 use crate::api::v1alpha1::binding::ConnectionTarget;
@@ -59,6 +60,8 @@ pub struct View {
     pub prepared: binding::prepared::PreparedEntries,
     /// Whether the public URLs of the receiver answer.
     pub public_endpoints: PublicEndpoints,
+    /// What is remembered of the connections' catalogues.
+    pub catalogs: Catalogs,
     /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the
     /// connection's manifest.
     pub shows_connections: bool,

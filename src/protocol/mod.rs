@@ -1,6 +1,7 @@
 //! Defines what the controller and the receiver must agree on to the byte: derived keys and secrets, evidence of deliveries,
-//! targets of sinks, glob patterns, and who may use a connection.
+//! targets of sinks, glob patterns, the digest of a catalogue, and who may use a connection.
 
+pub mod catalog;
 pub mod deliveries;
 pub mod evidence;
 pub mod glob;

@@ -37,9 +37,9 @@ const WORDS: usize = 300;
 const SHORT: usize = 128;
 /// Maximum number of grants and of warnings in one inspection.
 const MOST: usize = 1000;
-/// Maximum number of topics of a repository: as many as GitHub allows.
+/// Maximum number of topics of a repository. Providers that limit them allow no more.
 const TOPICS: usize = 20;
-/// Maximum length of a topic in bytes: longer ones than GitHub allows.
+/// Maximum length of a topic in bytes.
 const TOPIC: usize = 64;
 /// The host that serves ssh for all of `*.visualstudio.com`.
 const VISUAL_STUDIO: (&str, &str) = (".visualstudio.com", "vs-ssh.visualstudio.com");

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::error::RunError;
-use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding, RepositorySlice};
 use crate::k8s::config;
 use crate::network::NetworkPolicy;
 use crate::telemetry::freshness::WatchHealth;
@@ -33,8 +33,12 @@ pub(super) async fn client(health: &WatchHealth) -> Result<Client, RunError> {
 }
 
 /// Checks that the cluster knows our kinds, with a clear error if not.
-pub(super) async fn check_definitions(client: &Client, namespaces: &[String]) -> Result<(), RunError> {
+/// Only a controller may read slices.
+pub(super) async fn check_definitions(client: &Client, namespaces: &[String], reconciles: bool) -> Result<(), RunError> {
     let [connections, grants, bindings] = kinds();
+    if reconciles {
+        check::<RepositorySlice>(client, namespaces, RepositorySlice::plural(&()).into_owned()).await?;
+    }
     check::<GitProviderConnection>(client, namespaces, connections).await?;
     check::<ConnectionGrant>(client, namespaces, grants).await?;
     check::<RepoBinding>(client, namespaces, bindings).await

@@ -25,6 +25,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, Receivers};
 use crate::controllers::binding::memory::Memories;
 use crate::controllers::binding::prepared::PreparedEntries;
+use crate::controllers::catalog::state::Catalogs;
 use crate::controllers::install::guard::Guarded;
 use crate::controllers::install::{self, InstallKeyError, KeyFailure};
 use crate::controllers::public_endpoints::PublicEndpoints;
@@ -65,7 +66,7 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
         address: config.admin_listen,
         source,
     })?;
-    cluster::check_definitions(&client, &config.watch_namespaces).await?;
+    cluster::check_definitions(&client, &config.watch_namespaces, role.reconciles()).await?;
     let keys = match load_keys(role, &client, &config, &stop).await {
         Ok(keys) => keys,
         Err(error) => return Err(doubted(&client, &config.namespace, error).await),
@@ -272,6 +273,7 @@ async fn start_controllers(
         memory: Memories::default(),
         prepared: PreparedEntries::default(),
         public_endpoints: PublicEndpoints::default(),
+        catalogs: Catalogs::default(),
         shows_connections: false,
         triggers,
     };
@@ -289,6 +291,8 @@ async fn start_controllers(
     watched.forget_gone(&context);
     watched.count_references(&context);
     shards::renew(watched, &context);
+    let slices = controllers::catalog::watch(Arc::clone(&context), client.clone(), watching::Scopes::of(config).objects);
+    app.spawn("the watch of RepositorySlices", slices);
     for guarded in keys.guarded {
         app.spawn("the watch of a key's Secret", install::guard::watch(Arc::clone(&context), guarded));
     }

@@ -65,6 +65,15 @@ impl Cluster {
         Ok(Self { client, namespace })
     }
 
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The namespace of the context.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(super) fn bindings(&self, namespace: &str) -> Api<RepoBinding> {
         Api::namespaced(self.client.clone(), namespace)
     }

@@ -1,4 +1,5 @@
-//! `forgebind why`, `deliveries` and `redeliver`: what became of a push, for whoever may read the objects.
+//! `forgebind why`, `deliveries` and `redeliver`: what became of a push, for whoever may read the objects. And `repositories`: which
+//! ones a connection reaches.
 //!
 //! Everything is read with the rights of the kubeconfig. What it does not show is "not visible to you", which is data and no
 //! error: the binding's own status says enough to judge the chain. Only `redeliver` writes, and only an annotation.
@@ -11,11 +12,13 @@ mod gather;
 mod judge;
 mod print;
 mod redeliver;
+mod repositories;
+mod slices;
 mod target;
 #[cfg(test)]
 mod tests;
 
-use crate::cli::{DeliveriesArguments, OutputFormat, RedeliverArguments, TargetArguments, WhyArguments};
+use crate::cli::{DeliveriesArguments, OutputFormat, RedeliverArguments, RepositoriesArguments, TargetArguments, WhyArguments};
 pub use answer::{Answer, TraceError};
 use chain::Chain;
 use gather::{Cluster, Gathered};
@@ -56,6 +59,20 @@ pub async fn deliveries(arguments: DeliveriesArguments, style: Style) -> Result<
 /// There is no cluster, no binding of the target is visible, or the caller may not change it.
 pub async fn redeliver(arguments: RedeliverArguments) -> Result<Answer, TraceError> {
     redeliver::run(arguments).await
+}
+
+/// Lists the repositories that the credentials of connections reach.
+///
+/// # Errors
+/// There is no cluster, or the connection or its slices are not visible.
+pub async fn repositories(arguments: RepositoriesArguments) -> Result<Answer, TraceError> {
+    let cluster = Cluster::connect(arguments.context.as_deref()).await?;
+    let (catalogs, notes) = slices::catalogs(&cluster, &arguments).await?;
+    let text = match arguments.output {
+        OutputFormat::Table => repositories::table(&catalogs, arguments.unbound) + &print::noted(&notes),
+        OutputFormat::Json => print::json(&serde_json::json!({"connections": catalogs, "notes": notes})),
+    };
+    Ok(Answer { text, ok: catalogs.iter().all(|catalog| catalog.problem.is_none()) })
 }
 
 async fn gather(target: &TargetArguments) -> Result<Gathered, TraceError> {

@@ -40,7 +40,7 @@ impl LinkState {
 }
 
 /// A text of an object on one line: whoever may write it must not drive the terminal.
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     sanitize::line(text, LINE)
 }
 
@@ -123,6 +123,6 @@ pub(super) fn json(document: &Value) -> String {
     format!("{document:#}").lines().map(|line| sanitize::escaped(line) + "\n").collect()
 }
 
-fn noted(notes: &[String]) -> String {
+pub(super) fn noted(notes: &[String]) -> String {
     notes.iter().flat_map(|note| ["\nNote: ".to_owned(), safe(note), ".\n".to_owned()]).collect()
 }

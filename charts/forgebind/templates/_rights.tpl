@@ -19,6 +19,8 @@ controller:
   - {apiGroups: [forgebind.dev], resources: [gitproviderconnections, repobindings], verbs: [list, patch, watch]}
   - {apiGroups: [forgebind.dev], resources: [connectiongrants], verbs: [list, watch]}
   - {apiGroups: [forgebind.dev], resources: [gitproviderconnections/status, connectiongrants/status, repobindings/status], verbs: [patch]}
+  # The lists of the repositories that connections reach.
+  - {apiGroups: [forgebind.dev], resources: [repositoryslices], verbs: [create, delete, list, update, watch]}
   - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
   references:
   - {apiGroups: [""], resources: [configmaps, secrets], verbs: [get, list, watch]}

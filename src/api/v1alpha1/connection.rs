@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::catalog::{CatalogSpec, CatalogStatus};
 use super::shared::{
     CertificateAuthorityReference, Interval, LastHandled, LocalReference, ManagementPolicy, Permission, ProviderKind, is_false,
 };
@@ -73,6 +74,10 @@ pub struct GitProviderConnectionSpec {
     /// Public endpoint for deliveries of this connection's repositories. Defaults to the public URL without a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<ReceiverSpec>,
+    /// Keeps a list of the repositories that the credential reaches, in objects of the kind `RepositorySlice` in the same
+    /// namespace. If not set, nothing is listed, and existing slices are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogSpec>,
     /// Whether Forgebind may make changes at the provider. Manage, the default, creates, repairs, rotates and removes
     /// webhooks. Observe changes nothing for any binding of this connection; each binding lists in `status.plan` what would
     /// be done.
@@ -404,6 +409,9 @@ pub struct GitProviderConnectionStatus {
     /// it. Updated at most every 10 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<i64>,
+    /// Result of the last listing of the repositories. Absent without `spec.catalog`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogStatus>,
     /// Fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
     /// installations do not touch the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,9 @@
-//! `forgebind.dev/v1alpha1`: [`GitProviderConnection`], [`ConnectionGrant`] and [`RepoBinding`].
+//! `forgebind.dev/v1alpha1`: [`GitProviderConnection`], [`ConnectionGrant`], [`RepoBinding`] and [`RepositorySlice`].
 
 pub mod binding;
 mod binding_methods;
 mod binding_status;
+pub mod catalog;
 pub mod condition;
 pub mod connection;
 pub mod deliveries;
@@ -11,6 +12,7 @@ pub mod rules;
 pub mod shared;
 
 pub use binding::{RepoBinding, RepoBindingSpec, RepoBindingStatus};
+pub use catalog::RepositorySlice;
 pub use condition::{ConditionType, Reason};
 pub use connection::{GitProviderConnection, GitProviderConnectionSpec, GitProviderConnectionStatus};
 pub use grant::{ConnectionGrant, ConnectionGrantSpec, ConnectionGrantStatus};
@@ -32,6 +34,8 @@ pub const ROTATE_REQUESTED_AT: &str = "forgebind.dev/rotate-requested-at";
 pub const REVOKE_REQUESTED_AT: &str = "forgebind.dev/revoke-requested-at";
 /// Annotation: any new value sends parked events and dead letters again.
 pub const REDELIVER_REQUESTED_AT: &str = "forgebind.dev/redeliver-requested-at";
+/// Annotation on a connection: any new value requests one listing of its repositories, at most once a minute.
+pub const CATALOG_REQUESTED_AT: &str = "forgebind.dev/catalog-requested-at";
 /// Annotation on a Service: the namespaces whose bindings may send events to it beside its own, as names or patterns separated
 /// by commas, such as `team-shop,team-*`.
 pub const DELIVER_FROM: &str = "forgebind.dev/deliver-from";

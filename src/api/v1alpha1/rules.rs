@@ -49,6 +49,7 @@ rules! {
         !fits("^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@", text(repository))
     };
     "interval must be at least 10s" => |interval| lasts(interval, 10);
+    "catalog.interval must be at least 10m" => |interval| lasts(interval, 600);
     "rotationInterval must be at least 10m" => |interval| lasts(interval, 600);
     "webhook.url needs webhook.secretRef: the owner of that endpoint must know the secret" => |webhook| {
         !has(webhook, "url") || has(webhook, "secretRef")

@@ -320,6 +320,10 @@ pub struct LastHandled {
     /// Value of `forgebind.dev/revoke-requested-at` that was handled last: earlier webhook secrets are no longer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_secret: Option<String>,
+    /// On a connection, the value of `forgebind.dev/catalog-requested-at` that was handled last: the repositories were listed,
+    /// or the condition Cataloged says why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
     /// On a binding, the value of `forgebind.dev/redeliver-requested-at` that was handled last: parked events and dead letters
     /// were sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]

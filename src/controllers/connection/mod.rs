@@ -104,5 +104,6 @@ pub fn gone(context: &Context, object: &GitProviderConnection) {
     let connection = ConnectionTarget::of(object);
     if context.view.connection(&connection).is_none_or(|present| present.uid() == object.uid()) {
         context.view.sessions.remove(&connection);
+        context.view.catalogs.forget(&connection);
     }
 }

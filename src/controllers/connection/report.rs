@@ -9,12 +9,14 @@ use super::connection_inputs;
 use super::facts::Facts;
 use super::plan::Plan;
 use super::schedule::{until, warn_before};
+use crate::api::v1alpha1::catalog::CatalogStatus;
 use crate::api::v1alpha1::connection::{
     CredentialStatus, GitProviderConnectionStatus, IdentityStatus, PermissionState, PermissionStatus, ServerStatus,
 };
 use crate::api::v1alpha1::{
     ConditionType, LastHandled, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
 };
+use crate::controllers::catalog::state::Finding;
 use crate::controllers::public_endpoints::Unreachable;
 use crate::controllers::runtime::status::EventRecord;
 use crate::controllers::sessions::ConditionFailure;
@@ -44,6 +46,7 @@ pub fn report(facts: &Facts, plan: &Plan) -> Report {
     authorized(&mut conditions, facts);
     expiring(&mut conditions, facts);
     endpoint(&mut conditions, facts);
+    cataloged(&mut conditions, facts);
     let ready = ready(&mut conditions, facts, plan);
     let conditions = conditions.finish();
     let mut events = events(&before, &conditions, ready);
@@ -57,6 +60,7 @@ pub fn report(facts: &Facts, plan: &Plan) -> Report {
         installation: Some(facts.snapshot.fingerprint.clone()),
         last_handled: last_handled(facts),
         permissions: permissions(facts),
+        catalog: catalog(facts),
         ..before
     };
     found(&mut status, facts);
@@ -184,6 +188,25 @@ fn endpoint(conditions: &mut Conditions<'_>, facts: &Facts) {
     conditions.set(ConditionType::EndpointReachable, ConditionStatus::False, Reason::EndpointUnreachable, message);
 }
 
+/// Tells how the last listing of the repositories ended. A new leader keeps what the last one told.
+fn cataloged(conditions: &mut Conditions<'_>, facts: &Facts) {
+    if facts.snapshot.object.spec.catalog.is_none() {
+        return;
+    }
+    let Some(Finding { reason, message }) = facts.snapshot.catalog.as_ref().map(|outcome| &outcome.finding) else {
+        return conditions.keep(ConditionType::Cataloged);
+    };
+    let status = if *reason == Reason::Succeeded { ConditionStatus::True } else { ConditionStatus::False };
+    conditions.set(ConditionType::Cataloged, status, *reason, message);
+}
+
+fn catalog(facts: &Facts) -> Option<CatalogStatus> {
+    let object = &facts.snapshot.object;
+    object.spec.catalog.as_ref()?;
+    let listed = facts.snapshot.catalog.as_ref().and_then(|outcome| outcome.status.clone());
+    listed.or_else(|| object.status.as_ref()?.catalog.clone())
+}
+
 /// Sets `Ready`, `Reconciling` and `Stalled` from the other conditions.
 fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (ConditionStatus, Reason) {
     if let Some(deadline) = plan.deadline {
@@ -297,11 +320,14 @@ fn found(status: &mut GitProviderConnectionStatus, facts: &Facts) {
 }
 
 fn last_handled(facts: &Facts) -> Option<LastHandled> {
+    let before = facts.snapshot.object.status.as_ref().and_then(|status| status.last_handled.as_ref()?.catalog.clone());
+    let listed = facts.snapshot.catalog.as_ref().and_then(|outcome| outcome.handled.clone());
     let annotation = |name: &str| facts.snapshot.object.annotations().get(name).cloned();
     let handled = LastHandled {
         reconcile: annotation(RECONCILE_REQUESTED_AT),
         rotate_secret: annotation(ROTATE_REQUESTED_AT),
         revoke_secret: annotation(REVOKE_REQUESTED_AT),
+        catalog: listed.or(before),
         ..LastHandled::default()
     };
     (handled != LastHandled::default()).then_some(handled)

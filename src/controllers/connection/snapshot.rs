@@ -10,6 +10,7 @@ use url::Url;
 use super::connection_inputs::{self, ConnectionInputs};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT};
+use crate::controllers::catalog::state::Outcome;
 use crate::controllers::public_endpoints::Unreachable;
 use crate::controllers::sessions::{ConditionFailure, Session};
 use crate::controllers::{View, requested};
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub read_only: bool,
     /// Overrides the time limits of a blocked cleanup.
     pub cleanup_timeout: Option<Duration>,
+    /// Result of the last listing of its repositories by this process.
+    pub catalog: Option<Outcome>,
     /// The public URL of its deliveries while it does not answer, and why.
     pub unreachable: Option<(Url, Unreachable)>,
 }
@@ -50,6 +53,7 @@ impl Snapshot {
             terminating: view.is_terminating(&connection.namespace),
             read_only: view.settings.read_only,
             cleanup_timeout: view.settings.cleanup_timeout,
+            catalog: view.catalogs.outcome(&connection, &object.uid().unwrap_or_default()),
             unreachable: unreachable(view, &object, now),
             object,
         }

@@ -12,9 +12,11 @@ use super::failure::failure_of;
 use super::plan::{self, Action};
 use super::report::{Report, report};
 use super::snapshot::Snapshot;
+use crate::api::v1alpha1::catalog::{CatalogSpec, CatalogStatus};
 use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind, PermissionState};
 use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, Permission, ProviderKind, Reason};
 use crate::clock::SystemClock;
+use crate::controllers::catalog::state::{Finding, Outcome};
 use crate::controllers::gate::ActiveClient;
 use crate::controllers::public_endpoints::Unreachable;
 use crate::controllers::sessions::{ConditionFailure, Session, Usage};
@@ -56,6 +58,7 @@ fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failur
     };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let snapshot = Snapshot {
+        catalog: None,
         object: Arc::new(object),
         now,
         fingerprint: "f".to_owned(),
@@ -221,4 +224,37 @@ fn a_public_url_that_does_not_answer_is_told_and_lowers_nothing() {
     for part in ["https://hooks.acme.io/", "as seen from inside the cluster", "HEAD /healthz was answered 404", "2027-01-15T07:43:20Z"] {
         assert!(condition.message.contains(part), "{part}: {}", condition.message);
     }
+}
+
+#[test]
+fn the_result_of_a_listing_is_told_and_kept_and_lowers_nothing() {
+    let mut facts = facts(&[], None, None);
+    let condition = |report: &Report| {
+        let find = |kind| conditions::find(&report.status.conditions, kind);
+        let told = find(ConditionType::Cataloged).map(|found| format!("{}/{}: {}", found.status, found.reason, found.message));
+        (told, find(ConditionType::Ready).unwrap().status.clone(), find(ConditionType::Stalled).is_some())
+    };
+    let listed = |reason, message: &str, repositories| {
+        let status = CatalogStatus { repositories, digest: "d".to_owned(), ..CatalogStatus::default() };
+        let finding = Finding { reason, message: message.to_owned() };
+        Some(Outcome { status: Some(status), finding, handled: Some("now".to_owned()) })
+    };
+    facts.snapshot.catalog = listed(Reason::Succeeded, "all of them", 7);
+    assert_eq!((condition(&say(&facts)).0, say(&facts).status.catalog), (None, None), "the spec asks for no catalogue");
+
+    let spec = CatalogSpec { interval: "24h".parse().unwrap(), include: vec![], exclude: vec![], include_archived: false };
+    Arc::make_mut(&mut facts.snapshot.object).spec.catalog = Some(spec);
+    let first = say(&facts);
+    assert_eq!(condition(&first), (Some("True/Succeeded: all of them".to_owned()), "True".to_owned(), false));
+    assert_eq!(first.status.catalog.as_ref().unwrap().repositories, 7);
+    assert_eq!(first.status.last_handled.as_ref().unwrap().catalog.as_deref(), Some("now"));
+
+    // A new leader has listed nothing yet.
+    facts.snapshot.catalog = None;
+    Arc::make_mut(&mut facts.snapshot.object).status = Some(first.status.clone());
+    assert_eq!(say(&facts).status, first.status);
+
+    facts.snapshot.catalog = listed(Reason::PermissionMissing, "no", 7);
+    let failed = condition(&say(&facts));
+    assert_eq!(failed, (Some("False/PermissionMissing: no".to_owned()), "True".to_owned(), false));
 }

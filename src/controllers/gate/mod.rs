@@ -1,6 +1,6 @@
 //! Guards every credential: gives a binding access to a connection's client only with a permit.
 //!
-//! The client is private to this module. There are two permits, and only this module issues them, after a check:
+//! The client is private to this module. There are three permits, and only this module issues them, after a check:
 //!
 //! - [`UsePermit`]: the connection grants what the binding asks for. It finds the repository, and returns a
 //!   [`GrantedRepository`] only if the grants and the owner cover the repository that was found, too.
@@ -8,11 +8,14 @@
 //!   removes the hooks that carry the binding's own id in that one repository, and nothing else. Without a grant, nothing that it
 //!   finds is reported to the binding.
 //!
+//! - [`CatalogPermit`]: the connection itself asks for a list of the repositories that its credential reaches. It only reads.
+//!
 //! A status is only a claim: whoever forges one has neither a grant nor a seal.
 #![doc = "\n\n"]
 #![doc = include_str!("../../docs/decisions/0013-one-gate-for-credentials.md")]
 
 mod active_client;
+mod catalog_permit;
 mod cleanup_permit;
 mod decision;
 mod granted;
@@ -23,6 +26,7 @@ mod tests;
 mod ungranted;
 
 pub use active_client::{ActiveClient, Server};
+pub use catalog_permit::CatalogPermit;
 pub use cleanup_permit::{CleanupPermit, OwnedHooks, may_be_reported};
 pub use decision::{Grant, GrantDecision};
 pub use granted::{GrantedRepository, OutOfReach, RepositoryLookup, UsePermit};

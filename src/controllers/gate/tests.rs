@@ -32,6 +32,7 @@ use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
 use crate::controllers::binding::plan::{self, FinalizerStep, PlanStep};
 use crate::controllers::binding::prepared::PreparedEntries;
 use crate::controllers::binding::report::report;
+use crate::controllers::catalog::state::Catalogs;
 use crate::controllers::connection::snapshot::Snapshot;
 use crate::controllers::connection::{self as connections, usage};
 use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
@@ -390,6 +391,7 @@ impl Situation {
             memory: self.memory(),
             prepared: PreparedEntries::default(),
             public_endpoints: PublicEndpoints::default(),
+            catalogs: Catalogs::default(),
             key_failure: install::KeyFailure::default(),
             shows_connections: false,
             triggers: Triggers { connections, grants, bindings },

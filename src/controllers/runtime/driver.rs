@@ -21,7 +21,7 @@ use super::turns::Turns;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, RepoBinding};
 use crate::controllers::metrics::{KINDS, Kind, Outcome, Running};
-use crate::controllers::{Context, Error, binding, connection, grant, leftovers, public_endpoints};
+use crate::controllers::{Context, Error, binding, catalog, connection, grant, leftovers, public_endpoints};
 use crate::protocol::evidence::EvidenceSource;
 
 /// How many objects of one kind are reconciled at once. One namespace gets at most three quarters of them.
@@ -130,6 +130,7 @@ async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn Ev
         () = binding::evidence::follow(context, evidence) => {}
         () = leftovers::work(context) => {}
         () = public_endpoints::follow(context) => {}
+        () = catalog::follow(context) => {}
     }
 }
 

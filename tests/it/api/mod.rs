@@ -4,3 +4,4 @@ mod crds;
 mod explain;
 mod schema;
 mod schema_property;
+mod slices;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use forgebind::api::v1alpha1::FINALIZER;
+use forgebind::api::v1alpha1::{CATALOG_REQUESTED_AT, FINALIZER, GitProviderConnection};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -20,6 +20,9 @@ use testkit::port::free_port;
 use testkit::shared;
 use testkit::test_env::{SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
+
+/// Time in which a process that has listed a connection's repositories lists them again on request.
+const NEXT_LISTING: std::time::Duration = std::time::Duration::from_secs(150);
 
 /// One right that is granted or was used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +165,7 @@ async fn story(env: &TestEnv, installation: &Installation, controller: &Operator
     cluster.apply_secret(&env.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
     let mut spec = env.connection_spec();
     spec["tls"] = json!({"caRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}});
+    spec["catalog"] = json!({});
     env.create_connection(spec).await?;
     env.apply_grant("own", json!({})).await?;
     let mut spec = env.binding_spec();
@@ -196,7 +200,23 @@ async fn story(env: &TestEnv, installation: &Installation, controller: &Operator
     secrets.patch("forgebind-receiver-key", &PatchParams::default(), &Patch::Merge(other)).await?;
     controller.kill();
     controller.restart().await?;
-    Ok(())
+    change_the_catalogue(env).await
+}
+
+/// A slice was created with the connection. Now it is updated with a new repository, and deleted with the catalogue.
+async fn change_the_catalogue(env: &TestEnv) -> Result<()> {
+    env.connection_says("Cataloged", "True/Succeeded").await?;
+    env.gitea.create_repository(&env.organization, "later", true).await?;
+    env.patch_connection(json!({"metadata": {"annotations": {CATALOG_REQUESTED_AT: "later"}}})).await?;
+    let counts = |count: i64| {
+        move |connection: &GitProviderConnection| {
+            let catalog = connection.status.as_ref().and_then(|status| status.catalog.as_ref());
+            catalog.map_or(0, |catalog| catalog.repositories) == count
+        }
+    };
+    env.connection_until("two repositories in its catalogue", NEXT_LISTING, counts(2)).await?;
+    env.patch_connection(json!({"spec": {"catalog": null}})).await?;
+    env.connection_until("no catalogue", SOON, counts(0)).await.map(drop)
 }
 
 #[tokio::test]
@@ -386,6 +406,15 @@ async fn bb_02_dv_23_administrators_manage_connections_and_teams_manage_bindings
                 .await?;
             }
             ensure!(!may(&client, "patch", &format!("{resource}/status")).await?, "{role} may write the status of {resource}");
+        }
+        // Slices name every repository that the account reaches.
+        for (verb, wanted) in ["get", "list", "watch"].map(|verb| (verb, role == "admin")).into_iter().chain(all.map(|verb| (verb, false)))
+        {
+            wait_until(&format!("{role}: {verb} repositoryslices: {wanted}"), SOON, async || {
+                let may = may(&client, verb, "repositoryslices").await?;
+                Ok(if may == wanted { Seen::Done(()) } else { Seen::NotYet(format!("{may}")) })
+            })
+            .await?;
         }
     }
     Ok(())

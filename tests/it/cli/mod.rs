@@ -1,6 +1,7 @@
-//! The commands that people and their CI run: `forgebind check`, `can`, `why` and `uninstall`.
+//! The commands that people and their CI run.
 
 mod can;
 mod check;
+mod repositories;
 mod uninstall;
 mod why;

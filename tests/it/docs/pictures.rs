@@ -60,12 +60,13 @@ fn every_picture_is_shown_in_a_guide_with_an_alternative_text() -> Result<()> {
 /// The picture names exactly the conditions that report on a link of the chain.
 #[test]
 fn the_picture_of_the_chain_names_the_conditions_of_the_code() -> Result<()> {
-    const OF_NO_LINK: [ConditionType; 6] = [
+    const OF_NO_LINK: [ConditionType; 7] = [
         ConditionType::Ready,
         ConditionType::Reconciling,
         ConditionType::Stalled,
         ConditionType::CredentialExpiring,
         ConditionType::CleanupBlocked,
+        ConditionType::Cataloged,
         ConditionType::EndpointReachable,
     ];
     let chain = std::fs::read_to_string(repository_root().join(FOLDER).join("chain.d2"))?;

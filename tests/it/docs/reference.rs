@@ -329,7 +329,8 @@ fn fields(path: &str, schema: &Value, rows: &mut String) {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let is_list = field["type"] == "array";
-        let path = format!("{path}.{name}{}", if is_list { "[]" } else { "" });
+        let dot = if path.is_empty() { "" } else { "." };
+        let path = format!("{path}{dot}{name}{}", if is_list { "[]" } else { "" });
         let of_item = if is_list { &field["items"] } else { field };
         let kind = if is_list { format!("list of {}", kind_of(of_item)) } else { kind_of(field) };
         let limit = |key: &str, words: &str| field.get(key).map(|value| format!("{words} {value}"));
@@ -363,7 +364,7 @@ fn kind_of(field: &Value) -> String {
 
 fn api_document() -> Result<String> {
     let mut text = String::from(
-        "# API reference: GitProviderConnection and RepoBinding\n\n<!-- Generated from src/api/v1alpha1 by `make generate`. Change it \
+        "# API reference: GitProviderConnection, RepoBinding, RepositorySlice\n\n<!-- Generated from src/api/v1alpha1 by `make generate`. Change it \
          there. -->\n\n```sh\nkubectl explain gpc.spec\nkubectl explain repob.spec.webhook\n```\n\nEvery field of \
          `forgebind.dev/v1alpha1`. A list has `[]` at the end of its name. What admission checks beyond the types, such as fields that \
          exclude each other, is said in the meaning of the fields.\n",
@@ -375,6 +376,16 @@ fn api_document() -> Result<String> {
         let kind = names["kind"].as_str().context("a kind")?;
         let short = names["shortNames"][0].as_str().context("a short name")?;
         write!(text, "\n## {kind}\n\nShort name `{short}`.\n")?;
+        if schema["spec"].is_null() {
+            let mut rows = table(&["field", "type", "", "meaning"]);
+            let own =
+                schema.as_object().into_iter().flatten().filter(|(name, _)| !["apiVersion", "kind", "metadata"].contains(&name.as_str()));
+            let own: serde_json::Map<_, _> = own.map(|(name, field)| (name.clone(), field.clone())).collect();
+            let required = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["required"];
+            fields("", &serde_json::json!({"properties": own, "required": required}), &mut rows);
+            write!(text, "\nA record without spec and status, written only by Forgebind.\n\n{rows}")?;
+            continue;
+        }
         for part in ["spec", "status"] {
             let mut rows = table(&["field", "type", "", "meaning"]);
             fields(part, &schema[part], &mut rows);
@@ -387,7 +398,12 @@ fn api_document() -> Result<String> {
 #[test]
 fn the_generated_reference_of_the_api_matches_the_definitions() -> Result<()> {
     let document = api_document()?;
-    for field in ["`spec.destinationHosts[]`", "`spec.webhook.adopt`", "`status.recentDeliveries[].time`"] {
+    for field in [
+        "`spec.destinationHosts[]`",
+        "`repositories[].missingSince`",
+        "`spec.webhook.adopt`",
+        "`status.recentDeliveries[].time`",
+    ] {
         ensure!(document.contains(field), "{field} is missing");
     }
     compare("api.md", &document)

@@ -1,5 +1,6 @@
 //! The operator on real parts: a Kubernetes API server, a Gitea and the real binary.
 
+mod catalog;
 mod chain;
 mod cloned_cluster;
 mod crash;

@@ -11,6 +11,7 @@ mod foreign_clients;
 mod gitea;
 mod github;
 mod gitlab;
+mod listing_calls;
 mod permissions;
 mod recovery;
 mod server_versions;

@@ -30,6 +30,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Files without waiting, network or clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[
+    "controllers/catalog/entry.rs",
+    "controllers/catalog/finding.rs",
+    "controllers/catalog/merge.rs",
+    "controllers/catalog/schedule.rs",
+    "controllers/catalog/slices.rs",
     "controllers/connection/failure.rs",
     "controllers/connection/schedule.rs",
     "controllers/connection/plan.rs",
@@ -61,6 +66,7 @@ const PURE_FILES: &[&str] = &[
     "controllers/binding/time.rs",
     "controllers/gate/ungranted.rs",
     "controllers/grant/report.rs",
+    "protocol/catalog.rs",
     "protocol/grant.rs",
     "protocol/grant/explain.rs",
     "trace/chain.rs",
@@ -68,6 +74,7 @@ const PURE_FILES: &[&str] = &[
     "trace/deliveries.rs",
     "trace/judge.rs",
     "trace/print.rs",
+    "trace/repositories.rs",
     "trace/target.rs",
 ];
 const IMPURE: &[&str] = &[

@@ -398,6 +398,7 @@ fn last_handled(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBind
         rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
         rotate_secret_of_connection: if rotated { facts.snapshot.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
         revoke_secret: if revoked { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
+        catalog: None,
         redeliver: redelivered(facts).or(old.redeliver),
         revoke_secret_of_connection: if revoked {
             facts.snapshot.revocation_of_connection.clone()

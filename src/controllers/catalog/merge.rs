@@ -1,0 +1,232 @@
+//! Merges a listing with the repositories that are known from earlier ones.
+//!
+//! What a page shows is added at once. What it does not show proves nothing before the listing is complete, and little then: lists
+//! that are cut into pages by number skip an entry when an earlier one is deleted, and an account that loses a membership sees less.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::v1alpha1::catalog::{CATALOG_ENTRIES, SliceEntry, SliceState};
+use crate::protocol::catalog::Selection;
+
+/// The state of a listing.
+#[derive(Clone, Debug)]
+pub struct Merge {
+    selection: Selection,
+    entries: BTreeMap<String, SliceEntry>,
+    /// Ids that only a slice has which somebody changed.
+    doubtful: BTreeSet<String>,
+    /// Ids that this listing showed.
+    seen: BTreeSet<String>,
+    truncated: bool,
+}
+
+/// A repository that two complete listings did not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Its id.
+    pub id: String,
+    /// Its last known path.
+    pub path: String,
+}
+
+impl Merge {
+    /// Begins with the repositories that are known. If two slices have the same one, it is in the middle of a move between them.
+    #[must_use]
+    pub fn new(selection: Selection, known: impl IntoIterator<Item = SliceEntry>) -> Self {
+        let entries = known.into_iter().map(|entry| (entry.id.clone(), entry)).collect();
+        Self { selection, entries, doubtful: BTreeSet::new(), seen: BTreeSet::new(), truncated: false }
+    }
+
+    /// Doubts repositories of slices that somebody changed: a complete listing that does not show one of them removes it.
+    #[must_use]
+    pub fn doubting(mut self, ids: BTreeSet<String>) -> Self {
+        self.doubtful = ids;
+        self
+    }
+
+    /// Adds the entries of a page. They replace what was known of the same repositories.
+    pub fn add(&mut self, page: impl IntoIterator<Item = SliceEntry>) {
+        for entry in page {
+            if !self.seen.insert(entry.id.clone()) {
+                continue;
+            }
+            if !self.selection.keeps(&entry) {
+                // It leaves the catalogue when the listing is complete.
+                if let Some(known) = self.entries.get_mut(&entry.id) {
+                    *known = entry;
+                }
+                continue;
+            }
+            if self.entries.len() >= CATALOG_ENTRIES && !self.entries.contains_key(&entry.id) {
+                self.truncated = true;
+                continue;
+            }
+            self.entries.insert(entry.id.clone(), entry);
+        }
+    }
+
+    /// Ends a complete listing. Removes what the spec no longer selects, marks what the listing did not show, and returns what an
+    /// earlier complete listing did not show either.
+    pub fn end(&mut self, now: Timestamp) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        let (selection, seen, doubtful) = (&self.selection, &self.seen, &self.doubtful);
+        self.entries.retain(|id, entry| selection.keeps(entry) && (seen.contains(id) || !doubtful.contains(id)));
+        for entry in self.entries.values_mut().filter(|entry| !seen.contains(&entry.id)) {
+            if entry.missing_since.is_some() {
+                missing.push(Missing { id: entry.id.clone(), path: entry.path.clone() });
+            } else {
+                entry.missing_since = Some(Time(now.round(jiff::Unit::Second).unwrap_or(now)));
+                entry.state = SliceState::NotVisible;
+            }
+        }
+        // Those that are missing for the longest time first, because a listing looks up only so many.
+        missing.sort_by_key(|missing| self.entries.get(&missing.id).and_then(|entry| entry.missing_since.clone()));
+        missing
+    }
+
+    /// Removes a repository that is gone.
+    pub fn remove(&mut self, id: &str) {
+        self.entries.remove(id);
+    }
+
+    /// Whether more repositories are selected than a catalogue has room for.
+    #[must_use]
+    pub const fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Number of repositories that this listing showed, selected or not.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// The selection.
+    #[must_use]
+    pub const fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// The repositories.
+    pub fn entries(&self) -> impl Iterator<Item = &SliceEntry> {
+        self.entries.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::entry;
+    use super::*;
+    use crate::api::v1alpha1::catalog::CatalogSpec;
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(hour)
+    }
+
+    fn of(ids: impl IntoIterator<Item = u32>) -> Vec<SliceEntry> {
+        ids.into_iter().map(|id| entry(&id.to_string(), &format!("acme/r{id}"))).collect()
+    }
+
+    fn ids(merge: &Merge) -> BTreeSet<String> {
+        merge.entries().map(|entry| entry.id.clone()).collect()
+    }
+
+    fn names(ids: impl IntoIterator<Item = u32>) -> BTreeSet<String> {
+        ids.into_iter().map(|id| id.to_string()).collect()
+    }
+
+    /// One complete listing. `gone`: what a look-up says.
+    fn complete(known: Vec<SliceEntry>, shown: Vec<SliceEntry>, hour: i64, gone: bool) -> Vec<SliceEntry> {
+        let mut merge = Merge::new(Selection::default(), known);
+        merge.add(shown);
+        for missing in merge.end(at(hour)) {
+            if gone {
+                merge.remove(&missing.id);
+            }
+        }
+        merge.entries().cloned().collect()
+    }
+
+    #[test]
+    fn a_repository_goes_after_two_complete_listings_and_a_look_up() {
+        let once = complete(of([1, 2]), of([1]), 1, true);
+        let missing = once.iter().find(|entry| entry.id == "2").unwrap();
+        assert_eq!((missing.state, missing.missing_since.as_ref().unwrap().0), (SliceState::NotVisible, at(1)));
+        let hidden = complete(once.clone(), of([1]), 2, false);
+        assert_eq!(hidden, once, "it may be hidden from the credential; nothing is written");
+        assert_eq!(complete(hidden.clone(), of([1]), 3, true).len(), 1);
+        let back = complete(hidden, of([1, 2]), 4, true);
+        assert_eq!(back, of([1, 2]), "it is there again");
+    }
+
+    #[test]
+    fn what_somebody_wrote_into_a_slice_goes_with_the_first_complete_listing() {
+        let mut merge = Merge::new(Selection::default(), of([1, 2, 3])).doubting(names([2, 3]));
+        merge.add(of([1, 3]));
+        assert_eq!(ids(&merge), names([1, 2, 3]), "not before it is complete");
+        assert_eq!((merge.end(at(1)), ids(&merge)), (Vec::new(), names([1, 3])));
+    }
+
+    #[test]
+    fn a_listing_that_was_cut_short_adds_and_removes_nothing() {
+        let mut merge = Merge::new(Selection::default(), of([1, 2]));
+        merge.add(of([3]));
+        assert_eq!(ids(&merge), names([1, 2, 3]));
+        assert!(merge.entries().all(|entry| entry.state == SliceState::Visible && entry.missing_since.is_none()));
+    }
+
+    #[test]
+    fn what_the_spec_does_not_select_any_more_goes_with_the_next_complete_listing() {
+        let spec =
+            CatalogSpec { interval: "24h".parse().unwrap(), include: vec!["acme/r1".into()], exclude: vec![], include_archived: false };
+        let mut merge = Merge::new(Selection::of(&spec), of([1, 2]));
+        merge.add(of([1, 2, 3]));
+        assert_eq!(ids(&merge), names([1, 2]), "it has no room for what is not selected");
+        assert_eq!(merge.end(at(1)), []);
+        assert_eq!(ids(&merge), names([1]));
+    }
+
+    #[test]
+    fn a_repository_that_is_archived_now_leaves_the_catalogue() {
+        let mut merge = Merge::new(Selection::default(), of([1]));
+        merge.add([SliceEntry { archived: Some(true), ..entry("1", "acme/r1") }]);
+        assert_eq!(ids(&merge), names([1]), "not before the listing is complete");
+        assert_eq!((merge.end(at(1)), ids(&merge)), (Vec::new(), names([])));
+    }
+
+    #[test]
+    fn no_more_repositories_are_kept_than_a_catalogue_has_room_for() {
+        let most = u32::try_from(CATALOG_ENTRIES).unwrap();
+        let mut merge = Merge::new(Selection::default(), of(0..most - 1));
+        merge.add(of(0..most));
+        assert!(!merge.is_truncated());
+        merge.add(of([most]));
+        assert!(merge.is_truncated() && merge.end(at(1)).is_empty());
+        assert_eq!((merge.entries().count(), merge.seen()), (CATALOG_ENTRIES, CATALOG_ENTRIES + 1));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_listing_shows_is_lost_and_nothing_known_goes_at_once(
+            known in prop::collection::btree_set(0_u32..50, 0..30),
+            shown in prop::collection::btree_set(0_u32..50, 0..30),
+        ) {
+            let after = complete(of(known.clone()), of(shown.clone()), 1, true);
+            let ids: BTreeSet<_> = after.iter().map(|entry| entry.id.clone()).collect();
+            prop_assert_eq!(ids, names(known.union(&shown).copied()));
+            for entry in &after {
+                let id = entry.id.parse().unwrap();
+                prop_assert_eq!(entry.state == SliceState::Visible, shown.contains(&id));
+                prop_assert_eq!(entry.missing_since.is_none(), shown.contains(&id));
+            }
+            let second = complete(after, of(shown.clone()), 2, true);
+            let ids: BTreeSet<_> = second.iter().map(|entry| entry.id.clone()).collect();
+            prop_assert_eq!(ids, names(shown));
+        }
+    }
+}
