@@ -259,6 +259,27 @@ async fn a_listing_that_is_cut_short_or_partial_or_shifted_removes_nothing() -> 
 }
 
 #[tokio::test]
+async fn a_leader_that_stops_in_the_middle_of_a_listing_leaves_it_to_the_next_one() -> Result<()> {
+    let env = ProviderEnv::begin_as(ProviderKind::GitHub, "catalog-killed").await?;
+    let (objects, simulator) = (&env.objects, &env.simulated.simulator);
+    simulator.order(second_page(Fault::Slow(Duration::from_secs(25)), 1));
+    env.store(&env.simulated.seed_data.credential).await?;
+    objects.create_connection(with_catalog(env.connection_spec(), json!({"includeArchived": true}))).await?;
+    wait_until("the second page to be asked for", SOON, async || {
+        let asked = simulator.strikes().first().copied().unwrap_or_default();
+        Ok(if asked > 0 { Seen::Done(()) } else { Seen::NotYet("it was not".to_owned()) })
+    })
+    .await?;
+    env.operator.kill();
+    let connection = objects.connections.get(CONNECTION).await?;
+    assert_eq!(connection_condition(&connection, "Cataloged"), "", "the first one did not finish");
+    env.operator.restart().await?;
+    cataloged(objects).await?;
+    assert_eq!(entries(objects).await?.len(), env.simulated.seed_data.repositories);
+    agree(objects).await
+}
+
+#[tokio::test]
 async fn bb_15_dv_07_an_account_that_may_only_read_lists_and_manages_nothing() -> Result<()> {
     let env = ProviderEnv::begin_as(ProviderKind::GitHub, "catalog-reader").await?;
     env.store(&[("token", github::FINE_GRAINED_READER.to_owned())]).await?;
