@@ -1,4 +1,4 @@
-//! Keeps the list of the repositories that a connection's credential reaches, in [`RepositorySlice`](crate::api::v1alpha1::RepositorySlice)s.
+//! Keeps the list of the repositories that a connection's credential reaches, in `RepositorySlice`s.
 //!
 //! [`schedule`] decides when a listing is due, [`listing`] reads the provider's list page by page, [`merge`] compares it with the
 //! repositories that are known, [`slices`] distributes them and decides what to write, and [`store`] writes it. The result goes into

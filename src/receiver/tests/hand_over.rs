@@ -38,11 +38,16 @@ async fn stored(directory: &Path) -> Vec<Record> {
     stored.into_iter().map(|(_, record)| record).collect()
 }
 
-/// A receiver of the binding `team/shop` with the sink `a`.
+/// A receiver of the binding `team/shop` with the sink `a`, which stops within 4 s.
 async fn receiver(peers: Option<Peers>, outbox: OutboxConfig, sink: &Sink) -> Harness {
+    receiver_within(Duration::from_secs(4), peers, outbox, sink).await
+}
+
+/// The same with another limit of its shutdown.
+async fn receiver_within(shutdown: Duration, peers: Option<Peers>, outbox: OutboxConfig, sink: &Sink) -> Harness {
     let harness = start_with(None, peers, |config, _| {
         config.outbox = outbox;
-        config.limits.shutdown = Duration::from_secs(4);
+        config.limits.shutdown = shutdown;
     })
     .await;
     harness.routes.apply_connection(&gitea());
@@ -268,7 +273,7 @@ async fn a_delivery_of_the_greatest_length_is_handed_over() {
     let (here, there, sink) = (directory(), directory(), Sink::start(503).await);
     let second = receiver(None, on_disk(there.path()), &sink).await;
     let admin = admin_port(&second.intake, NEVER).await;
-    let first = receiver(Some(peers(&[&admin])), on_disk(here.path()), &sink).await;
+    let first = receiver_within(Duration::from_secs(30), Some(peers(&[&admin])), on_disk(here.path()), &sink).await;
     let shot = long_push("huge", 25 * 1024 * 1024 - 1024);
     assert_eq!(first.send(&shot).await, 202);
     let metrics = stop(first).await;

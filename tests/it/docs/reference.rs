@@ -398,12 +398,8 @@ fn api_document() -> Result<String> {
 #[test]
 fn the_generated_reference_of_the_api_matches_the_definitions() -> Result<()> {
     let document = api_document()?;
-    for field in [
-        "`spec.destinationHosts[]`",
-        "`repositories[].missingSince`",
-        "`spec.webhook.adopt`",
-        "`status.recentDeliveries[].time`",
-    ] {
+    for field in ["`spec.destinationHosts[]`", "`repositories[].missingSince`", "`spec.webhook.adopt`", "`status.recentDeliveries[].time`"]
+    {
         ensure!(document.contains(field), "{field} is missing");
     }
     compare("api.md", &document)

@@ -12,7 +12,7 @@ use testkit::scratch::Scratch;
 use crate::Progress;
 use crate::deliveries::{Shape, Target};
 use crate::figures::Figures;
-use crate::receiver::{FULL, Servers, Signer, Subject, tell_ratio};
+use crate::receiver::{FULL, Servers, Signer, Subject, median, tell_ratio};
 
 /// Bindings whose deliveries are stored. Each has a share of 64 MiB.
 const BINDINGS: usize = 32;
@@ -63,8 +63,8 @@ pub async fn measure(subject: &Subject<'_>, figures: &mut Figures, progress: &Pr
     servers.receiver.round(&signer.sign(BINDINGS, shape(KIB))?, FULL).await?;
     let pairs = servers.pairs(&signer.rounds(ROUNDS, COUNT, shape(8 * KIB))?, FULL).await?;
     tell_ratio(figures, "ratio to the bare server, 8 KiB, through the outbox in memory".to_owned(), &pairs, 0.25);
-    let rates: Vec<f64> = pairs.iter().map(|(ours, _)| ours.answers.rate()).collect();
-    figures.note("deliveries per second through the outbox", format!("{:.0}", rates.iter().sum::<f64>() / ROUNDS as f64));
+    let rate = median(pairs.iter().map(|(ours, _)| ours.answers.rate()));
+    figures.note("deliveries per second through the outbox", format!("{rate:.0}"));
     figures.note("fsyncs of 8 KiB per second by the disk", format!("{:.0}", syncs_per_second()?));
 
     progress.say("filling the outbox to 1 GiB");

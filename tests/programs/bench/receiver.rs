@@ -253,7 +253,8 @@ pub fn tell_ratio(figures: &mut Figures, what: String, pairs: &[(Round, Round)],
     figures.note("smallest and largest ratio of a round", format!("{least:.2} and {most:.2}"));
 }
 
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+/// The median of some values.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()

@@ -37,26 +37,28 @@ pub struct Tenants<'a> {
 /// When a delivery of the first namespace is not accepted, or does not reach its sink.
 pub async fn measure(subject: &Subject<'_>, tenants: &Tenants<'_>, figures: &mut Figures, progress: &Progress) -> Result<()> {
     progress.say("delivering for one namespace alone");
-    let [quiet, loud] = tenants.targets.each_ref().map(|targets| targets.get(..BINDINGS).unwrap_or(targets));
+    let [measured, worst] = tenants.targets.each_ref().map(|targets| targets.get(..BINDINGS).unwrap_or(targets));
     tenants.sinks[0].behave(Behavior::Accept);
     tenants.sinks[1].behave(Behavior::Hang);
     let servers = Servers::start(subject, subject.options.beside()?).await?;
     let load = Load { connections: 8, pace: Some(PACE), expected: &[200, 202] };
-    let mut signer = Signer::new(quiet, FIRST);
+    let mut signer = Signer::new(measured, FIRST);
     let shape = Shape { length: 8 * KIB, branch: "main", branches: 1 };
     let (first, second) = (signer.sign(COUNT, shape)?, signer.sign(COUNT, shape)?);
     let alone = servers.receiver.round(&first, load).await?;
 
     progress.say("delivering for it beside a namespace that does its worst");
-    let worst = worst(loud)?;
+    let worst = worst_of(worst)?;
     let evil = join_all(worst.iter().map(|(deliveries, load)| deliveries.send(servers.receiver.address, *load)));
-    let measured = async {
+    let delivering = async {
         tokio::time::sleep(LEAD).await;
         let round = servers.receiver.round(&second, load).await;
-        worst.iter().for_each(|(deliveries, _)| deliveries.stop());
+        for (deliveries, _) in &worst {
+            deliveries.stop();
+        }
         round
     };
-    let (beside, answers) = tokio::join!(measured, evil);
+    let (beside, answers) = tokio::join!(delivering, evil);
     let beside = beside?;
     let answers = answers.into_iter().collect::<Result<Vec<_>>>()?;
     let arrived = tenants.sinks[0].wait_for(2 * COUNT, Duration::from_secs(30)).await?;
@@ -73,7 +75,7 @@ pub async fn measure(subject: &Subject<'_>, tenants: &Tenants<'_>, figures: &mut
 
 /// What the other namespace sends: bursts that its sink never answers, bodies as long as the provider's may be, pushes to 3,000
 /// branches, and forgeries.
-fn worst(targets: &[Target]) -> Result<Vec<(Arc<Deliveries>, Load)>> {
+fn worst_of(targets: &[Target]) -> Result<Vec<(Arc<Deliveries>, Load)>> {
     let mut signer = Signer::new(targets, FIRST);
     let refusable = |connections| Load { connections, pace: None, expected: &[200, 202, 401, 503] };
     let shape = |length, branches| Shape { length, branch: "main", branches };
