@@ -150,6 +150,9 @@ pub enum PartChange<P> {
     Ready,
 }
 
+/// Number of objects in one answer to a listing of objects of which only a part is kept: they are large.
+const LARGE_OBJECTS: u32 = 10;
+
 /// Watches objects of which only a part is kept, until the future is dropped. Keeps nothing itself, so that memory stays small
 /// however large the objects are.
 pub async fn parts<K, P>(client: Client, scope: Scope, part: fn(&K) -> P, mut hear: impl FnMut(PartChange<P>) + Send)
@@ -163,7 +166,7 @@ where
     let mut ready = false;
     let reduce = move |object: K| (object.namespace().unwrap_or_default(), object.name_any(), part(&object));
     let streams = apis.into_iter().enumerate().map(|(number, api)| {
-        let events = watch(api, config()).backoff(backoff());
+        let events = watch(api, config().page_size(LARGE_OBJECTS)).backoff(backoff());
         events.map(move |event| (number, event.map(|event| map_event(event, reduce)))).boxed()
     });
     let mut numbered: SelectAll<BoxStream<'static, _>> = stream::select_all(streams);

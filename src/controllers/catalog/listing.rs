@@ -12,12 +12,13 @@ use tracing::{info, warn};
 
 use super::entry::entry;
 use super::finding;
-use super::merge::{Merge, Missing};
+use super::merge::{Merge, Missing, in_turn};
+use super::schedule;
 use super::slices;
 use super::state::{Finding, Next, Outcome};
 use super::store::Slices;
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::api::v1alpha1::catalog::{CatalogStatus, SliceEntry};
+use crate::api::v1alpha1::catalog::CatalogStatus;
 use crate::api::v1alpha1::{CATALOG_REQUESTED_AT, GitProviderConnection};
 use crate::controllers::Context;
 use crate::controllers::gate::CatalogPermit;
@@ -39,6 +40,10 @@ pub(super) struct Work {
     pub(super) object: Arc<GitProviderConnection>,
     pub(super) selection: Selection,
     pub(super) permit: CatalogPermit,
+    /// The result of the last listing, as far as it was written.
+    pub(super) last: Option<CatalogStatus>,
+    /// The value of the annotation that a successful listing handled last.
+    pub(super) handled: Option<String>,
 }
 
 /// Why a listing ended early.
@@ -70,7 +75,7 @@ pub(super) async fn run(context: &Context, work: Work) {
     if !catalogs.begin(&work.connection, &uid, work.permit.inputs(), context.view.clock.now()) {
         return;
     }
-    let handled = work.object.annotations().get(CATALOG_REQUESTED_AT).cloned();
+    let attempted = work.object.annotations().get(CATALOG_REQUESTED_AT).cloned();
     let (status, result) = list(context, &work).await;
     let now = context.view.clock.now();
     let (finding, next) = match result {
@@ -85,10 +90,14 @@ pub(super) async fn run(context: &Context, work: Work) {
             }
             (finding::failed(&error), Next::Repeated(error.retry_at))
         }
-        Err(Ended::Kubernetes(error)) => (finding::unwritten(&error), Next::Repeated(None)),
+        Err(Ended::Kubernetes(error)) => {
+            let told = is_refusal(&error).then(|| schedule::after_the_longest_pause(now));
+            (finding::unwritten(&error), Next::Repeated(told))
+        }
     };
+    let handled = if next == Next::Scheduled { attempted.clone().or_else(|| work.handled.clone()) } else { work.handled.clone() };
     log(&work, &finding, next != Next::Scheduled);
-    catalogs.end(&work.connection, &uid, Some(Outcome { status, finding, handled }), next, now);
+    catalogs.end(&work.connection, &uid, Some(Outcome { status, finding, handled, attempted }), next, now);
     context.view.triggers.connection(&work.connection);
 }
 
@@ -101,30 +110,67 @@ fn log(work: &Work, finding: &Finding, failed: bool) {
     }
 }
 
+/// Whether the API server refuses what is written, for a quota or by admission control, and will refuse it again.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if [403, 422].contains(&status.code))
+}
+
 /// Reads the known repositories, merges the listing with them, and writes what changed. Whatever ends it, additions are kept.
 async fn list(context: &Context, work: &Work) -> (Option<CatalogStatus>, Result<Finding, Ended>) {
     let (mut stored, known) = match Slices::read(context.client.clone(), &work.object).await {
         Ok(read) => read,
         Err(error) => return (None, Err(error.into())),
     };
+    let is_told = is_told(work, stored.hashes());
     let mut merge = Merge::new(work.selection.clone(), known.entries).doubting(known.doubtful);
-    let mut result = read_pages(context, work, &mut merge, &mut stored).await.map(|()| 0);
-    let mut listed_at = work.object.status.as_ref().and_then(|status| status.catalog.as_ref()?.listed_at.clone());
-    if result.is_ok() {
-        let now = context.view.clock.now();
-        let missing = merge.end(now);
-        result = Ok(look_up(&work.permit, &mut merge, missing).await);
-        listed_at = Some(Time(now.round(jiff::Unit::Second).unwrap_or(now)));
-    }
+    let mut result = read_all(context, work, &mut merge, &mut stored).await;
     if matches!(result, Ok(_) | Err(Ended::Provider(_)))
         && let Err(error) = stored.write(&merge).await
     {
-        listed_at = work.object.status.as_ref().and_then(|status| status.catalog.as_ref()?.listed_at.clone());
         result = Err(error.into());
     }
-    let entries: Vec<&SliceEntry> = merge.entries().collect();
-    let status = slices::summary(&entries, digest(merge.selection(), stored.hashes()), listed_at);
-    (Some(status), result.map(|left| finding::complete(&merge, left)))
+    let result = result.map(|left| finding::complete(&merge, left));
+    let entries: Vec<_> = match &result {
+        // Only the API server knows which of the writes it stored.
+        Err(Ended::Kubernetes(_)) => match Slices::read(context.client.clone(), &work.object).await {
+            Ok((read, known)) => {
+                stored = read;
+                Merge::new(work.selection.clone(), known.entries).entries().cloned().collect()
+            }
+            Err(_) => return (None, result),
+        },
+        _ => merge.entries().cloned().collect(),
+    };
+    let written = digest(&work.selection, stored.hashes());
+    let (digest, listed_at) = match (&result, work.last.as_ref()) {
+        (Ok(_), _) => {
+            let now = context.view.clock.now();
+            (written, Some(Time(now.round(jiff::Unit::Second).unwrap_or(now))))
+        }
+        (Err(_), last) => (digest_after_failure(last, is_told, written), last.and_then(|last| last.listed_at.clone())),
+    };
+    (Some(slices::summary(&entries.iter().collect::<Vec<_>>(), digest, listed_at)), result)
+}
+
+/// Whether the last complete listing had this selection, and its slices are unchanged.
+fn is_told<'a>(work: &Work, hashes: impl Iterator<Item = &'a str>) -> bool {
+    work.last.as_ref().is_some_and(|last| last.digest == digest(&work.selection, hashes))
+}
+
+/// The digest after a listing that failed. It contains a selection only after a complete listing with it: the next leader sees by
+/// the difference that a listing is due.
+fn digest_after_failure(last: Option<&CatalogStatus>, is_told: bool, written: String) -> String {
+    match last {
+        Some(last) if !is_told => last.digest.clone(),
+        _ => written,
+    }
+}
+
+/// Reads the whole list and looks up what is missing. Returns how many are not looked up.
+async fn read_all(context: &Context, work: &Work, merge: &mut Merge, stored: &mut Slices) -> Result<usize, Ended> {
+    read_pages(context, work, merge, stored).await?;
+    let missing = merge.end(context.view.clock.now());
+    look_up(context, work, merge, missing).await
 }
 
 /// Reads the list page by page, after interactive work, and writes additions from time to time.
@@ -156,33 +202,55 @@ async fn give_way(context: &Context) {
 
 /// Whether the connection still asks for this listing, with this credential.
 fn is_current(context: &Context, work: &Work) -> bool {
-    let present = context.view.connection(&work.connection);
-    let session = context.view.sessions.get(&work.connection);
+    let present = context.view.connection(&work.connection).filter(|present| present.uid() == work.object.uid());
     present.is_some_and(|present| {
-        present.uid() == work.object.uid()
-            && present.metadata.deletion_timestamp.is_none()
-            && present.spec.catalog.as_ref().map(Selection::of).as_ref() == Some(&work.selection)
-    }) && session.is_some_and(|session| {
-        session.failure.is_none() && session.active_client.is_some_and(|client| client.inputs == work.permit.inputs())
+        present.spec.catalog.as_ref().map(Selection::of).as_ref() == Some(&work.selection)
+            && super::permitted(&context.view, &present).is_some_and(|permit| permit.inputs() == work.permit.inputs())
     })
 }
 
 /// Looks up repositories that two complete listings did not show, and removes those that are gone. Returns how many were not looked
 /// up.
-async fn look_up(permit: &CatalogPermit, merge: &mut Merge, missing: Vec<Missing>) -> usize {
+async fn look_up(context: &Context, work: &Work, merge: &mut Merge, missing: Vec<Missing>) -> Result<usize, Ended> {
     let count = missing.len();
-    for (number, missing) in missing.into_iter().take(MOST_LOOK_UPS).enumerate() {
-        match permit.is_gone(&missing.id, &missing.path).await {
+    let interval = work.object.spec.catalog.as_ref().map(|spec| spec.interval.length()).unwrap_or_default();
+    let listing = schedule::number(interval, &work.object.uid().unwrap_or_default(), context.view.clock.now());
+    for (number, missing) in in_turn(missing, listing, MOST_LOOK_UPS).into_iter().enumerate() {
+        give_way(context).await;
+        if !is_current(context, work) {
+            return Err(Ended::Outdated);
+        }
+        match work.permit.is_gone(&missing.id, &missing.path).await {
             Ok(true) => merge.remove(&missing.id),
-            Err(error) if error.kind.disposition().concerns_connection() => return count - number,
+            Err(error) if error.kind.disposition().concerns_connection() => return Ok(count - number),
             // It is there, or the credential may not see it: it stays, as not visible.
             Ok(false) | Err(_) => {}
         }
     }
-    count.saturating_sub(MOST_LOOK_UPS)
+    Ok(count.saturating_sub(MOST_LOOK_UPS))
 }
 
 /// Time of the last complete listing, from a connection's status.
 pub(super) fn listed_at(object: &GitProviderConnection) -> Option<Timestamp> {
     object.status.as_ref()?.catalog.as_ref()?.listed_at.as_ref().map(|time| time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_listing_does_not_put_a_new_selection_into_the_digest() {
+        let last = CatalogStatus { digest: "old".to_owned(), ..CatalogStatus::default() };
+        let after = |last, is_told| digest_after_failure(last, is_told, "written".to_owned());
+        assert_eq!(after(Some(&last), false), "old", "the selection is new, or somebody changed a slice");
+        assert_eq!(after(Some(&last), true), "written", "additions of a listing with the same selection");
+        assert_eq!(after(None, false), "written", "without a complete listing one is due anyway");
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_api_server_is_repeated_late() {
+        let error = |code| kube::Error::Api(Box::new(kube::core::Status::failure("no", "Reason").with_code(code)));
+        assert_eq!([403, 422, 409, 500].map(|code| is_refusal(&error(code))), [true, true, false, false]);
+    }
 }

@@ -20,6 +20,12 @@ pub struct Merge {
     doubtful: BTreeSet<String>,
     /// Ids that this listing showed.
     seen: BTreeSet<String>,
+    /// Number of shown repositories that have a place in the catalogue.
+    placed: usize,
+    /// Shown repositories that displace others when the listing is complete, because the catalogue is full.
+    waiting: Vec<SliceEntry>,
+    /// Ids of known repositories that the listing showed when the catalogue had no place left for shown ones.
+    beyond: BTreeSet<String>,
     truncated: bool,
 }
 
@@ -37,10 +43,19 @@ impl Merge {
     #[must_use]
     pub fn new(selection: Selection, known: impl IntoIterator<Item = SliceEntry>) -> Self {
         let entries = known.into_iter().map(|entry| (entry.id.clone(), entry)).collect();
-        Self { selection, entries, doubtful: BTreeSet::new(), seen: BTreeSet::new(), truncated: false }
+        Self {
+            selection,
+            entries,
+            doubtful: BTreeSet::new(),
+            seen: BTreeSet::new(),
+            placed: 0,
+            waiting: Vec::new(),
+            beyond: BTreeSet::new(),
+            truncated: false,
+        }
     }
 
-    /// Doubts repositories of slices that somebody changed: a complete listing that does not show one of them removes it.
+    /// Doubts repositories of slices that somebody changed: only what a listing shows of them is kept.
     #[must_use]
     pub fn doubting(mut self, ids: BTreeSet<String>) -> Self {
         self.doubtful = ids;
@@ -60,12 +75,38 @@ impl Merge {
                 }
                 continue;
             }
-            if self.entries.len() >= CATALOG_ENTRIES && !self.entries.contains_key(&entry.id) {
-                self.truncated = true;
-                continue;
-            }
-            self.entries.insert(entry.id.clone(), entry);
+            self.place(entry);
         }
+    }
+
+    /// Gives a shown and selected repository a place. Known repositories have no older right to it, but they keep theirs until the
+    /// listing is complete: before that it may still show them.
+    fn place(&mut self, entry: SliceEntry) {
+        let is_known = self.entries.contains_key(&entry.id);
+        if self.placed >= CATALOG_ENTRIES {
+            self.truncated = true;
+            if is_known {
+                self.beyond.insert(entry.id);
+            }
+            return;
+        }
+        self.placed += 1;
+        if is_known || self.entries.len() < CATALOG_ENTRIES {
+            self.entries.insert(entry.id.clone(), entry);
+        } else {
+            self.waiting.push(entry);
+        }
+    }
+
+    /// Gives those that wait their places: first free ones, then those of repositories that the listing did not show.
+    fn place_waiting(&mut self) {
+        let excess = (self.entries.len() + self.waiting.len()).saturating_sub(CATALOG_ENTRIES);
+        let hidden = self.entries.keys().filter(|id| !self.seen.contains(*id));
+        let displaced: Vec<_> = hidden.chain(&self.beyond).take(excess).cloned().collect();
+        for id in displaced {
+            self.entries.remove(&id);
+        }
+        self.entries.extend(std::mem::take(&mut self.waiting).into_iter().map(|entry| (entry.id.clone(), entry)));
     }
 
     /// Ends a complete listing. Removes what the spec no longer selects, marks what the listing did not show, and returns what an
@@ -74,6 +115,9 @@ impl Merge {
         let mut missing = Vec::new();
         let (selection, seen, doubtful) = (&self.selection, &self.seen, &self.doubtful);
         self.entries.retain(|id, entry| selection.keeps(entry) && (seen.contains(id) || !doubtful.contains(id)));
+        self.beyond.retain(|id| self.entries.contains_key(id));
+        self.place_waiting();
+        let seen = &self.seen;
         for entry in self.entries.values_mut().filter(|entry| !seen.contains(&entry.id)) {
             if entry.missing_since.is_some() {
                 missing.push(Missing { id: entry.id.clone(), path: entry.path.clone() });
@@ -82,8 +126,6 @@ impl Merge {
                 entry.state = SliceState::NotVisible;
             }
         }
-        // Those that are missing for the longest time first, because a listing looks up only so many.
-        missing.sort_by_key(|missing| self.entries.get(&missing.id).and_then(|entry| entry.missing_since.clone()));
         missing
     }
 
@@ -104,16 +146,22 @@ impl Merge {
         self.seen.len()
     }
 
-    /// The selection.
-    #[must_use]
-    pub const fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    /// The repositories.
+    /// The repositories, without those that nobody but the author of a changed slice has named.
     pub fn entries(&self) -> impl Iterator<Item = &SliceEntry> {
-        self.entries.values()
+        self.entries.values().filter(|entry| self.seen.contains(&entry.id) || !self.doubtful.contains(&entry.id))
     }
+}
+
+/// Those that the listing with this number looks up, at most so many. They follow those of the listing before in a circle, so that
+/// repositories which stay hidden do not keep the others from being looked up.
+#[must_use]
+pub fn in_turn(mut missing: Vec<Missing>, listing: u64, most: usize) -> Vec<Missing> {
+    if let Some(count) = u64::try_from(missing.len()).ok().filter(|count| *count > 0) {
+        let first = (listing % count) * u64::try_from(most).unwrap_or_default() % count;
+        missing.rotate_left(usize::try_from(first).unwrap_or_default());
+    }
+    missing.truncate(most);
+    missing
 }
 
 #[cfg(test)]
@@ -165,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_wrote_into_a_slice_goes_with_the_first_complete_listing() {
+    fn what_somebody_wrote_into_a_slice_is_kept_only_if_a_listing_shows_it() {
         let mut merge = Merge::new(Selection::default(), of([1, 2, 3])).doubting(names([2, 3]));
         merge.add(of([1, 3]));
-        assert_eq!(ids(&merge), names([1, 2, 3]), "not before it is complete");
+        assert_eq!(ids(&merge), names([1, 3]), "not written even if the listing fails");
         assert_eq!((merge.end(at(1)), ids(&merge)), (Vec::new(), names([1, 3])));
     }
 
@@ -208,6 +256,49 @@ mod tests {
         merge.add(of([most]));
         assert!(merge.is_truncated() && merge.end(at(1)).is_empty());
         assert_eq!((merge.entries().count(), merge.seen()), (CATALOG_ENTRIES, CATALOG_ENTRIES + 1));
+    }
+
+    #[test]
+    fn a_full_catalogue_of_another_selection_makes_room_for_the_new_one() {
+        let most = u32::try_from(CATALOG_ENTRIES).unwrap();
+        let spec =
+            CatalogSpec { interval: "24h".parse().unwrap(), include: vec!["new/*".into()], exclude: vec![], include_archived: false };
+        let new: Vec<_> = (most..most + 3).map(|id| entry(&id.to_string(), &format!("new/r{id}"))).collect();
+        let mut merge = Merge::new(Selection::of(&spec), of(0..most));
+        merge.add(of(0..most));
+        merge.add(new);
+        assert_eq!(merge.entries().count(), CATALOG_ENTRIES, "nothing goes before the listing is complete");
+        assert_eq!((merge.end(at(1)), merge.is_truncated()), (Vec::new(), false));
+        assert_eq!(ids(&merge), names(most..most + 3));
+    }
+
+    #[test]
+    fn what_a_listing_shows_displaces_what_it_does_not_show() {
+        let most = u32::try_from(CATALOG_ENTRIES).unwrap();
+        let mut merge = Merge::new(Selection::default(), of(0..most));
+        merge.add(of(2..most + 1));
+        merge.end(at(1));
+        assert!(!merge.is_truncated(), "the provider has fewer than there is room for");
+        assert_eq!(ids(&merge), names(1..most + 1), "one is displaced, the other is kept as not visible");
+
+        let mut merge = Merge::new(Selection::default(), of(0..most));
+        merge.add(of([most]));
+        merge.add(of(0..most));
+        merge.end(at(1));
+        assert!(merge.is_truncated() && merge.entries().all(|entry| entry.state == SliceState::Visible));
+        assert_eq!(merge.entries().count(), CATALOG_ENTRIES);
+    }
+
+    #[test]
+    fn every_missing_repository_is_looked_up_in_its_turn() {
+        let missing: Vec<_> = (0..250).map(|id| Missing { id: format!("{id:03}"), path: format!("acme/r{id}") }).collect();
+        for first in [0, 7, 29_000_000] {
+            let looked_up: BTreeSet<_> =
+                (first..first + 3).flat_map(|listing| in_turn(missing.clone(), listing, 100)).map(|missing| missing.id).collect();
+            assert_eq!(looked_up.len(), 250, "in three listings from {first}");
+        }
+        assert_eq!(in_turn(missing[..9].to_vec(), 5, 100).len(), 9);
+        assert_eq!(in_turn(Vec::new(), 5, 100), []);
     }
 
     proptest! {

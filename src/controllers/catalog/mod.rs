@@ -19,12 +19,13 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use kube::Client;
+use kube::Resource;
 use kube::ResourceExt as _;
 use tracing::{info, warn};
 
 use self::listing::Work;
 use self::schedule::Situation;
-use self::state::Catalogs;
+use self::state::{Catalogs, Outcome};
 use super::gate::CatalogPermit;
 use super::{Context, View, foreign_owner_message, requested};
 use crate::api::v1alpha1::binding::ConnectionTarget;
@@ -125,33 +126,48 @@ fn is_ours(view: &View, object: &GitProviderConnection) -> bool {
     object.metadata.deletion_timestamp.is_none() && foreign_owner_message(object, &view.keys.fingerprint).is_none()
 }
 
+/// The permit to list the repositories of a connection, as long as it asks for them and works.
+fn permitted(view: &View, object: &GitProviderConnection) -> Option<CatalogPermit> {
+    let connection = ConnectionTarget::of(object);
+    if object.spec.suspend || !is_ours(view, object) || view.is_terminating(&connection.namespace) {
+        return None;
+    }
+    let session = view.sessions.get(&connection).filter(|session| session.failure.is_none())?;
+    CatalogPermit::of(object, session.active_client.as_ref()?)
+}
+
+/// Whether a listing was requested with a value that none was made for. `waits`: whether a failed listing is to be repeated.
+fn is_requested(object: &impl Resource, handled: Option<&String>, outcome: Option<&Outcome>, waits: bool) -> bool {
+    let attempted = outcome.and_then(|outcome| outcome.attempted.as_deref()).filter(|_| waits);
+    requested(object, CATALOG_REQUESTED_AT, handled).is_some_and(|value| attempted != Some(value))
+}
+
 /// The listing of a connection, if one is due and the connection works.
 fn work(view: &View, object: &Arc<GitProviderConnection>) -> Option<Work> {
     let connection = ConnectionTarget::of(object);
-    let spec = object.spec.catalog.as_ref().filter(|_| is_ours(view, object) && !view.is_terminating(&connection.namespace))?;
-    let session = view.sessions.get(&connection).filter(|session| session.failure.is_none() && !object.spec.suspend)?;
-    let permit = CatalogPermit::of(object, session.active_client.as_ref()?)?;
+    let spec = object.spec.catalog.as_ref()?;
+    let permit = permitted(view, object)?;
     let uid = object.uid().unwrap_or_default();
     let selection = Selection::of(spec);
-    let told = object.status.as_ref().and_then(|status| Some(status.catalog.as_ref()?.digest.clone()));
+    let outcome = view.catalogs.outcome(&connection, &uid);
+    // The status in the cache may be older than the result of this process, or its write may have been refused.
+    let last = outcome.as_ref().and_then(|outcome| outcome.status.clone()).or_else(|| object.status.as_ref()?.catalog.clone());
     let slices = view.catalogs.slices_of(&connection, &uid);
-    let differs = told.is_some_and(|told| told != digest(&selection, slices.values().map(String::as_str)));
+    let differs = last.as_ref().is_some_and(|last| last.digest != digest(&selection, slices.values().map(String::as_str)));
     let now = view.clock.now();
     let progress = view.catalogs.progress(&connection, (&uid, permit.inputs()), differs, now)?;
-    let outcome = view.catalogs.outcome(&connection, &uid);
     let handled = object.status.as_ref().and_then(|status| status.last_handled.as_ref()?.catalog.clone());
     let handled = outcome.as_ref().and_then(|outcome| outcome.handled.clone()).or(handled);
-    let listed_here = outcome.and_then(|outcome| outcome.status?.listed_at).map(|time| time.0);
     let situation = Situation {
         uid: &uid,
         interval: spec.interval.length(),
-        listed_at: listing::listed_at(object).max(listed_here),
-        requested: requested(&**object, CATALOG_REQUESTED_AT, handled.as_ref()).is_some(),
+        listed_at: last.as_ref().and_then(|last| last.listed_at.as_ref()).map(|time| time.0),
+        requested: is_requested(&**object, handled.as_ref(), outcome.as_ref(), progress.retry_at.is_some()),
         begun_at: progress.begun_at,
         retry_at: progress.retry_at,
         differs_since: progress.differs_since,
     };
-    schedule::is_due(&situation, now).then(|| Work { connection, selection, permit, object: Arc::clone(object) })
+    schedule::is_due(&situation, now).then(|| Work { connection, selection, permit, object: Arc::clone(object), last, handled })
 }
 
 async fn remove(context: &Context, connection: &ConnectionTarget, names: Vec<String>) {
@@ -166,6 +182,27 @@ async fn remove(context: &Context, connection: &ConnectionTarget, names: Vec<Str
 pub(super) mod tests {
     use crate::api::v1alpha1::catalog::{SliceEntry, SliceState};
     use crate::api::v1alpha1::connection::PermissionState;
+    use crate::api::v1alpha1::{CATALOG_REQUESTED_AT, Reason};
+
+    use super::is_requested;
+    use super::state::{Finding, Outcome};
+
+    #[test]
+    fn a_request_whose_listing_failed_waits_for_the_repetition_and_a_new_one_does_not() {
+        let object = |value: &str| {
+            let mut object = k8s_openapi::api::core::v1::ConfigMap::default();
+            object.metadata.annotations = Some([(CATALOG_REQUESTED_AT.to_owned(), value.to_owned())].into());
+            object
+        };
+        let finding = Finding { reason: Reason::ListingFailed, message: String::new() };
+        let failed = Outcome { status: None, finding, handled: Some("a".to_owned()), attempted: Some("b".to_owned()) };
+        let is_requested = |value, waits| is_requested(&object(value), failed.handled.as_ref(), Some(&failed), waits);
+        assert!(!is_requested("a", false), "it was handled");
+        assert!(!is_requested("b", true), "it is repeated after the pause");
+        assert!(is_requested("b", false), "for example with another credential");
+        assert!(is_requested("c", true));
+        assert!(super::is_requested(&object("b"), failed.handled.as_ref(), None, false), "by the next leader");
+    }
 
     /// An entry without the fields that a list may lack.
     pub fn entry(id: &str, path: &str) -> SliceEntry {

@@ -23,7 +23,7 @@ pub struct Situation<'a> {
     pub interval: Duration,
     /// Time of the last complete listing.
     pub listed_at: Option<Timestamp>,
-    /// Whether a listing was requested by annotation.
+    /// Whether a listing was requested by annotation, with a value that no failed listing waits to be repeated for.
     pub requested: bool,
     /// When this process began the last listing.
     pub begun_at: Option<Timestamp>,
@@ -64,7 +64,19 @@ fn last_time(uid: &str, interval: Duration, now: Timestamp) -> Timestamp {
 #[must_use]
 pub fn retry_at(failures: u32, told: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST_RETRY);
-    told.map_or(plus(now, pause), |told| told.max(plus(now, LEAST_PAUSE)))
+    told.map_or(plus(now, pause), |told| told.max(plus(now, pause)))
+}
+
+/// The time after the longest pause: for listings whose slices the API server refuses to store, which a repetition does not change.
+#[must_use]
+pub fn after_the_longest_pause(now: Timestamp) -> Timestamp {
+    plus(now, LONGEST_RETRY)
+}
+
+/// The number of the interval that this time is in: consecutive scheduled listings have consecutive numbers.
+#[must_use]
+pub fn number(interval: Duration, uid: &str, now: Timestamp) -> u64 {
+    u64::try_from(last_time(uid, interval, now).as_second()).unwrap_or_default() / interval.as_secs().max(1)
 }
 
 fn plus(time: Timestamp, length: Duration) -> Timestamp {
@@ -132,9 +144,16 @@ mod tests {
         let pauses: Vec<_> = (1..9).map(|failures| retry_at(failures, None, at(0)).duration_since(at(0)).as_secs()).collect();
         assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
         assert_eq!(retry_at(1, Some(at(1800)), at(0)), at(1800));
-        assert_eq!(retry_at(5, Some(at(-5)), at(0)), at(60));
+        assert_eq!(retry_at(5, Some(at(-5)), at(0)), at(960), "a provider that names an early time does not shorten the pause");
+        assert_eq!(after_the_longest_pause(at(0)), at(3600));
         let failed = Situation { retry_at: Some(at(500)), ..listed(-1_000_000) };
         assert!(!is_due(&failed, at(499)) && is_due(&failed, at(500)));
+    }
+
+    #[test]
+    fn consecutive_scheduled_listings_have_consecutive_numbers() {
+        let first = number(DAY, "uid", at(0));
+        assert_eq!((number(DAY, "uid", at(86_400)), number(DAY, "uid", at(2 * 86_400))), (first + 1, first + 2));
     }
 
     proptest! {

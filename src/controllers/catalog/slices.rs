@@ -57,6 +57,13 @@ pub fn distribute<'a>(entries: &[&'a SliceEntry], present: usize) -> BTreeMap<us
     }
 }
 
+/// Whether a repository in these slices would have another one if there were `present` of them.
+#[must_use]
+pub fn moves(distributed: &BTreeMap<usize, Vec<&SliceEntry>>, present: usize) -> bool {
+    let present = present.max(1).next_power_of_two();
+    distributed.iter().any(|(place, entries)| entries.iter().any(|entry| index(&entry.id, present) != *place))
+}
+
 /// The name of a slice. It contains a part of the connection's UID, so that the slices of a connection that is being deleted do not
 /// collide with those of a new one with its name.
 #[must_use]
@@ -208,6 +215,14 @@ mod tests {
             assert!(stay.is_subset(&ids(&slices)), "after {write:?}");
         }
         assert_eq!(&slices, wanted);
+    }
+
+    #[test]
+    fn repositories_move_when_the_number_of_slices_changes() {
+        let entries = entries(300);
+        let distributed = distribute(&entries.iter().collect::<Vec<_>>(), 0);
+        assert!(!moves(&distributed, 4) && !moves(&distributed, 3), "the last slice may be empty");
+        assert!(moves(&distributed, 2) && moves(&distributed, 8));
     }
 
     proptest! {

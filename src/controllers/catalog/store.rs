@@ -106,25 +106,35 @@ impl Slices {
         self.places.values().map(|place| place.hash.as_str())
     }
 
-    /// Writes the slices that differ from the repositories of a listing.
+    /// Writes the slices that differ from the repositories of a listing. Goes on after a write that failed if no repository moves
+    /// between slices, and returns its error at the end.
     pub(super) async fn write(&mut self, merge: &Merge) -> kube::Result<usize> {
         let present: BTreeMap<usize, String> = self.places.iter().map(|(index, place)| (*index, place.hash.clone())).collect();
         let number = present.keys().filter(|index| **index < usize::MAX / 2).max().map_or(0, |last| last + 1);
         let entries: Vec<_> = merge.entries().collect();
         let mut distributed = slices::distribute(&entries, number);
+        let is_foreign = |index: &usize| *index >= usize::MAX / 2;
+        let moves = slices::moves(&distributed, number) || present.keys().any(is_foreign);
+        let mut failed = None;
         let wanted: BTreeMap<usize, String> = distributed.iter().map(|(index, entries)| (*index, hash(entries))).collect();
         let writes = slices::writes(&present, &wanted);
         for write in &writes {
-            match write {
+            let written = match write {
                 Write::Create(index) | Write::Replace(index) => {
                     let entries = distributed.remove(index).unwrap_or_default();
                     let hash = wanted.get(index).cloned().unwrap_or_default();
-                    self.put(*index, entries, hash).await?;
+                    self.put(*index, entries, hash).await
                 }
-                Write::Delete(index) => self.delete(*index).await?,
+                Write::Delete(index) => self.delete(*index).await,
+            };
+            if let Err(error) = written {
+                failed.get_or_insert(error);
+                if moves {
+                    break;
+                }
             }
         }
-        Ok(writes.len())
+        failed.map_or(Ok(writes.len()), Err)
     }
 
     /// Creates a slice, or replaces it if it is as it was read.

@@ -59,7 +59,10 @@ static PROFILE: ProviderProfile = ProviderProfile {
 };
 
 const HOOK_CALLS: &[Operation] = &[Operation::ListHooks, Operation::CreateHook, Operation::UpdateHook, Operation::DeleteHook];
-const RATE_RULES: &[RateRule] = &[RateRule { counts: Counts::Only(HOOK_CALLS), limit: 1000, window: HOUR }];
+const RATE_RULES: &[RateRule] = &[
+    RateRule { counts: Counts::Only(HOOK_CALLS), limit: 1000, window: HOUR },
+    RateRule { counts: Counts::Only(&[Operation::ListRepositories]), limit: 1000, window: HOUR },
+];
 
 impl Provider for BitbucketCloud {
     fn profile(&self) -> &'static ProviderProfile {

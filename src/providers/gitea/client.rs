@@ -212,8 +212,11 @@ impl Client for GiteaClient {
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt as _;
+
     use super::*;
     use crate::providers::Provider;
+    use crate::providers::model::Scope;
     use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
 
     fn client(server: &Server) -> Arc<dyn Client> {
@@ -247,6 +250,24 @@ mod tests {
             assert_eq!(client(&server).hooks(&repository()).await.unwrap().len(), expected);
             assert_eq!(server.lines().len(), calls);
         }
+    }
+
+    #[tokio::test]
+    async fn an_empty_page_of_repositories_does_not_end_a_list_that_goes_on() {
+        let page = |ids: std::ops::Range<i64>, next: bool| {
+            let found: Vec<_> = ids.map(|id| serde_json::json!({"id": id, "full_name": format!("acme/r{id}")})).collect();
+            let mut headers = vec![("content-type", "application/json"), ("x-total-count", "120")];
+            headers.extend(next.then_some(("link", r#"<https://git.example.com/api/v1/orgs/acme/repos?page=9>; rel="next""#)));
+            answer(200, &headers, &serde_json::to_string(&found).unwrap())
+        };
+        let server = Server::start([page(0..50, true), page(0..0, true), page(50..60, false), page(0..0, false)]).await;
+        let endpoint = Endpoint {
+            scope: Some(Scope { word: super::super::path::ORGANIZATION, path: "acme".into(), project: None }),
+            ..server.endpoint()
+        };
+        let client = <dyn Provider>::connect(&super::super::Gitea, endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap();
+        let pages: Vec<_> = client.repositories().try_collect().await.unwrap();
+        assert_eq!((pages.iter().map(Vec::len).sum::<usize>(), server.lines().len()), (60, 4));
     }
 
     #[tokio::test]

@@ -36,6 +36,11 @@ impl Pages {
         Some(url)
     }
 
+    /// Continues after an empty page, because the server says that another one follows.
+    pub(super) const fn go_on(&mut self) {
+        self.done = false;
+    }
+
     /// Number of entries in the whole list, if the server reports it.
     #[expect(clippy::unused_self, reason = "it is a question about the list")]
     pub(super) fn total(&self, answer: &Answer) -> Option<usize> {

@@ -8,7 +8,7 @@ use super::client::GiteaClient;
 use super::page::Pages;
 use super::{convert, wire};
 use crate::providers::lenient::Id;
-use crate::providers::listing::Extent;
+use crate::providers::listing::{Extent, next_link};
 use crate::providers::transport::Operation;
 use crate::providers::{ErrorKind, ListedRepository, ProviderError};
 
@@ -29,7 +29,7 @@ impl GiteaClient {
         let begin = Reading { pages, seen: BTreeSet::new(), total: None, begun: false };
         stream::try_unfold(begin, move |mut reading| async move {
             let page = self.page_of_repositories(&mut reading).await?;
-            Ok(page.filter(|page| !page.is_empty()).map(|page| (page, reading)))
+            Ok(page.map(|page| (page, reading)))
         })
         .boxed()
     }
@@ -41,7 +41,13 @@ impl GiteaClient {
         };
         let answer = self.get(Operation::ListRepositories, url).await?.success()?;
         let total = reading.pages.total(&answer);
+        let is_followed = next_link(answer.headers()).is_some();
         let page: Vec<wire::Repository> = reading.pages.take(&self.transport, answer)?;
+        // The server leaves out what the account may not see after it has cut the pages, and counts it in the total.
+        let ends = page.is_empty() && !is_followed;
+        if page.is_empty() && is_followed {
+            reading.pages.go_on();
+        }
         if std::mem::replace(&mut reading.begun, true) && total != reading.total {
             return Err(unsettled());
         }
@@ -49,7 +55,7 @@ impl GiteaClient {
         if !page.iter().all(|found| reading.seen.insert(found.id.clone())) {
             return Err(unsettled());
         }
-        Ok(Some(page.into_iter().map(|found| entry(found, self.is_anonymous())).collect()))
+        Ok((!ends).then(|| page.into_iter().map(|found| entry(found, self.is_anonymous())).collect()))
     }
 }
 

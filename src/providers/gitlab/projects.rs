@@ -41,7 +41,8 @@ impl GitLabClient {
                 Some(managed) => managed,
                 None => self.managed(&list).await?,
             };
-            let Some(page) = self.page_of_projects(&mut pages).await?.filter(|page| !page.is_empty()) else { return Ok(None) };
+            // An empty page may have a next one.
+            let Some(page) = self.page_of_projects(&mut pages).await? else { return Ok(None) };
             let page: Vec<_> = page.into_iter().map(|project| entry(project, &managed)).collect();
             Ok(Some((page, (pages, list, Some(managed)))))
         })

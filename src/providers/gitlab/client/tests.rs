@@ -46,6 +46,16 @@ fn hooks(ids: std::ops::Range<i64>) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn an_empty_page_of_projects_does_not_end_a_list_that_goes_on() {
+    let project = |id: i64| json!({"id": id, "path_with_namespace": format!("acme/r{id}")});
+    let pages =
+        [page(&[project(1)], &[("x-next-page", "2")]), page(&[], &[("x-next-page", "3")]), page(&[project(2)], &[("x-next-page", "")])];
+    let server = Server::start(pages).await;
+    let pages: Vec<_> = client_of(&server, Some("acme"), Credential::Anonymous).repositories().try_collect().await.unwrap();
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), 2);
+}
+
+#[tokio::test]
 async fn a_list_ends_where_the_server_says() {
     let full = hooks(0..100);
     let link =
