@@ -184,6 +184,10 @@ impl Rules {
         }
         let mut result = Some(false);
         for rule in self.grants.as_ref()? {
+            // A rule that cannot be decided changes nothing any more, and its patterns need not be compared.
+            if result.is_none() && rule.covers_namespace(request.namespace, request.namespace_labels).is_none() {
+                continue;
+            }
             match rule.allows(request) {
                 Some(true) => return Some(true),
                 None => result = None,
@@ -221,6 +225,12 @@ impl Changed {
     /// The rules that said or say something.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.before.iter().chain(&self.after).map(|rule| &**rule)
+    }
+
+    /// Whether it may concern the bindings of a namespace whose labels are not known.
+    #[must_use]
+    pub fn may_cover(&self, namespace: &str) -> bool {
+        self.rules().any(|rule| rule.covers_namespace(namespace, None) != Some(false))
     }
 }
 

@@ -115,6 +115,7 @@ pub(super) struct Route {
     connection: Option<Arc<Connection>>,
     user_secrets: Option<UserSecrets>,
     path: Option<RepositoryPath>,
+    is_refused: bool,
     state: Arc<RouteState>,
 }
 
@@ -319,6 +320,20 @@ impl Connection {
     }
 }
 
+/// Whether the connection's own rules refuse the repository that the binding requests or the one that was found. Decided from the
+/// object itself, so that a withdrawn grant ends even if no controller is running to report it. Once for each route, because the
+/// patterns of the grants are compared.
+fn is_refused(config: &RouteConfig, connection: Option<&Connection>, path: Option<&RepositoryPath>) -> bool {
+    let Some(connection) = connection else { return false };
+    let asked = match (path, &connection.endpoint) {
+        (Some(path), _) => Some(path.as_str()),
+        (None, Some(_)) => Some(config.repository.as_str()),
+        (None, None) => None,
+    };
+    let refuses = |path: Option<&str>| connection.refuses(&config.namespace, path);
+    refuses(asked) || config.known.as_ref().is_some_and(|known| refuses(Some(&known.path)))
+}
+
 impl Route {
     pub(super) fn new(
         route_config: Arc<RouteConfig>,
@@ -341,7 +356,8 @@ impl Route {
             let (provider, endpoint) = (connection.provider?, connection.endpoint.as_ref()?);
             provider.repository_path(endpoint, &route_config.repository).ok()
         });
-        Self { config: route_config, connection, user_secrets, path, state }
+        let is_refused = is_refused(&route_config, connection.as_deref(), path.as_ref());
+        Self { config: route_config, connection, user_secrets, path, is_refused, state }
     }
 
     /// Rebuilds the route with new facts and the same state.
@@ -352,19 +368,6 @@ impl Route {
         user_secrets: Option<UserSecrets>,
     ) -> Self {
         Self::build(route_config, connection, user_secrets, self.state.clone())
-    }
-
-    /// Whether the connection's own rules refuse the repository that the binding requests or the one that was found. Decided
-    /// from the object itself, so that a withdrawn grant ends even if no controller is running to report it.
-    fn is_refused(&self) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        let asked = match (&self.path, &connection.endpoint) {
-            (Some(path), _) => Some(path.as_str()),
-            (None, Some(_)) => Some(self.config.repository.as_str()),
-            (None, None) => None,
-        };
-        let refuses = |path: Option<&str>| connection.refuses(&self.config.namespace, path);
-        refuses(asked) || self.config.known.as_ref().is_some_and(|known| refuses(Some(&known.path)))
     }
 
     /// Whether a delivery's path is one where the binding may not follow.
@@ -378,7 +381,7 @@ impl Route {
     /// allow it. Only the latter closes the route, because a missing connection may be restored soon.
     pub(super) fn is_open(&self) -> bool {
         match self.config.access {
-            RouteAccess::Open => !self.is_refused(),
+            RouteAccess::Open => !self.is_refused,
             RouteAccess::WithoutGrant => self.connection.is_none(),
             RouteAccess::Closed => false,
         }
@@ -402,7 +405,7 @@ impl Route {
 
     /// Whether nothing forbids to send its events, as far as is known.
     pub(super) fn may_have_events(&self) -> bool {
-        self.config.access == RouteAccess::Open && !self.is_refused()
+        self.config.access == RouteAccess::Open && !self.is_refused
     }
 
     /// The webhook implementation for its deliveries; `None` while the connection is unknown or its provider is not enabled.
@@ -464,7 +467,7 @@ impl Route {
     /// Whether events that were received for it will never be sent: it has no webhook here any more, or the grant was withdrawn. A
     /// missing grant may come back as long as the controller leaves the webhook; until then the events are pending.
     pub(super) fn is_over(&self) -> bool {
-        self.config.access == RouteAccess::Closed || (self.is_refused() && !self.config.has_webhook)
+        self.config.access == RouteAccess::Closed || (self.is_refused && !self.config.has_webhook)
     }
 
     /// The source of this repository's events: its path at the connection's own web address. An address that an answer of the

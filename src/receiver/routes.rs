@@ -17,7 +17,7 @@ use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConnectionGrant, GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
 use crate::network::NetworkPolicy;
-use crate::protocol::grant::Grants;
+use crate::protocol::grant::{Changed, Grants};
 use crate::protocol::keys::{HOOK_ID_LENGTH, ReceiverKey};
 use crate::protocol::sink_service::ServiceFacts;
 use crate::protocol::sink_target::NotServed;
@@ -178,17 +178,17 @@ impl Routes {
         }
     }
 
-    /// Adds or updates a grant. Only the routes of the connections that it is about are rebuilt.
+    /// Adds or updates a grant. Only the routes that it may concern are rebuilt.
     pub fn apply_grant(&self, grant: &ConnectionGrant) {
         if let Some(changed) = self.0.grants.apply(grant) {
-            self.follow_grants(|connection| connection.is_affected(&changed));
+            self.follow_grant(&changed);
         }
     }
 
     /// Removes a grant that no longer exists.
     pub fn remove_grant(&self, namespace: &str, name: &str) {
         if let Some(changed) = self.0.grants.remove(namespace, name) {
-            self.follow_grants(|connection| connection.is_affected(&changed));
+            self.follow_grant(&changed);
         }
     }
 
@@ -196,16 +196,25 @@ impl Routes {
     /// sent.
     pub fn grants_are_listed(&self) {
         self.0.grants.listed();
-        self.follow_grants(|_| true);
+        self.follow_grants(|_| true, |_| true);
     }
 
-    fn follow_grants(&self, is_affected: impl Fn(&Connection) -> bool) {
+    fn follow_grant(&self, changed: &Changed) {
+        self.follow_grants(|connection| connection.is_affected(changed), |namespace| changed.may_cover(namespace));
+    }
+
+    /// A route outside of the covered namespaces keeps the former rules of its connection, which say the same about it.
+    fn follow_grants(&self, is_affected: impl Fn(&Connection) -> bool, is_covered: impl Fn(&str) -> bool) {
         let mut table = self.0.table.write();
         let affected = table.connections.iter().filter(|(_, connection)| is_affected(connection));
-        let affected: HashMap<_, _> =
-            affected.map(|(target, known)| (target.clone(), Arc::new(known.with_rules(&self.0.grants)))).collect();
-        table.connections.extend(affected.clone());
-        table.refresh(|route_config| affected.keys().any(|target| route_config.is_about(target)));
+        let present = affected.map(|(target, known)| (target.clone(), known, known.with_rules(&self.0.grants)));
+        let changed: HashMap<_, _> =
+            present.filter(|(_, known, present)| !known.is_same(present)).map(|(target, _, present)| (target, Arc::new(present))).collect();
+        if changed.is_empty() {
+            return;
+        }
+        table.connections.extend(changed.clone());
+        table.refresh(|route_config| is_covered(&route_config.namespace) && changed.keys().any(|target| route_config.is_about(target)));
     }
 
     /// Replaces the users' own secrets, and what the sinks need, of every binding of a shard. Pass an empty map when the Secret of the shard no longer

@@ -78,8 +78,9 @@ pub struct RepoBindingSpec {
     pub sinks: Vec<SinkSpec>,
     /// What happens to the webhook when this object is deleted. Delete, the default, removes it at the provider; an adopted
     /// webhook is handed back instead. Orphan leaves it in place, with two exceptions where it is removed as with Delete:
-    /// the connection no longer allows this binding, or the webhook delivers to `webhook.url` and was made through a
-    /// connection of another namespace, whose owner could not stop these deliveries later. Has no effect without `webhook`.
+    /// a grant has been missing for longer than `--missing-grant-timeout`, or the webhook delivers to another endpoint than
+    /// the receiver and was made through a connection of another namespace, whose owner could not stop these deliveries
+    /// later. Has no effect without `webhook`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// Whether Forgebind may make changes at the provider. Manage, the default, creates, repairs, rotates and removes the

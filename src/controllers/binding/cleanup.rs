@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::obstacle::Obstacle;
-use super::ownership::host_of;
+use super::ownership::{endpoint_of_another, host_of};
 use super::probe::{Listing, Probe, out_of_reach};
 use super::snapshot::{Connection, Snapshot};
 use super::time::after;
-use crate::api::v1alpha1::Reason;
 use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
+use crate::api::v1alpha1::{Reason, RepoBinding};
 use crate::controllers::gate::{OutOfReach, OwnedHooks};
 use crate::controllers::leftovers::{Leftover, LeftoverHook};
 use crate::controllers::settings::{CREDENTIAL_BOUND, NAMESPACE_BOUND, OUTAGE_BOUND};
@@ -110,11 +110,18 @@ pub fn kept_until(snapshot: &Snapshot, probe: Option<&Probe>) -> Option<Timestam
 /// Whether the hooks at a target stay when the object is deleted, according to its deletion policy. The policy does not apply to
 /// a connection of another namespace that no longer allows the binding. It does not apply either where the connection's owner
 /// could not end the deliveries later: our receiver refuses deliveries without a grant, a custom endpoint accepts them for ever.
+/// Both the spec and the recorded endpoint count, because a hook is not changed any more once its grant is missing.
 fn is_left(snapshot: &Snapshot, cleanup_target: &HookTarget) -> bool {
     let object = &snapshot.object;
     let is_own = object.metadata.namespace.as_ref() == Some(&cleanup_target.connection.namespace);
-    let may_stay = is_own || object.custom_url().is_none();
+    let may_stay = is_own || (object.custom_url().is_none() && !delivers_to_another(object, cleanup_target));
     object.orphans() && may_stay && !snapshot.grant.withdrawn.contains(cleanup_target)
+}
+
+/// Whether the status records that the hooks at a target deliver to an endpoint that is not a Forgebind receiver.
+fn delivers_to_another(object: &RepoBinding, target: &HookTarget) -> bool {
+    let webhook = object.webhook_status().filter(|webhook| webhook.target.as_ref() == Some(target));
+    webhook.and_then(|webhook| webhook.url.as_deref()).and_then(endpoint_of_another).is_some()
 }
 
 /// The target that the spec names, for a binding whose status was lost and names none: the finalizer means that a hook may exist

@@ -90,8 +90,8 @@ fn holds(object: &RepoBinding, seal: &Seal) -> bool {
     webhook.is_some_and(|webhook| !webhook.hooks.is_empty() && webhook.target.as_ref().is_some_and(|target| seal.is_on(target)))
 }
 
-/// Claims of other bindings to the custom URL of a binding. Bindings that are being deleted or have no grant do not compete; a
-/// claim to another repository has no effect.
+/// Claims of other bindings to the custom URL of a binding. Bindings that are being deleted, or have neither hooks nor a
+/// grant, do not compete; a claim to another repository has no effect.
 pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
     let claim = |other: &Arc<RepoBinding>| {
         let seal = Seal::of_binding(&view.keys.controller, other);
@@ -110,7 +110,7 @@ fn counts(object: &RepoBinding, other: &RepoBinding, bound: &BoundRepository, se
     is_proved || other.connection_target() == object.connection_target()
 }
 
-/// Other bindings that name the same custom URL, in any spelling, have a grant and are not being deleted.
+/// Other bindings that name the same custom URL, in any spelling, have hooks or a grant and are not being deleted.
 pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(url) = object.custom_url().map(|url| normal_form(&url)) else { return Vec::new() };
     view.bindings.state_filter(|other| {
@@ -145,14 +145,14 @@ pub fn siblings(view: &View, object: &RepoBinding, active_client: &ActiveClient,
 }
 
 /// Whether a binding may not use its connection. A binding that was not probed yet counts as permitted: two bindings created
-/// together must not both take the URL. A binding that already has hooks also counts as permitted until its grant is withdrawn:
-/// the hooks remain its own even while the credential is invalid.
+/// together must not both take the URL. A binding that already has hooks also counts as permitted until they are removed: they
+/// remain its own while the credential is invalid, and for as long as they stay without a grant.
 fn is_held_back(view: &View, other: &RepoBinding) -> bool {
-    if view.connection(&other.connection_target()).is_some_and(|connection| gate::grants(view, other, &connection) == Some(false)) {
-        return true;
-    }
     if holds(other, &Seal::of_binding(&view.keys.controller, other)) {
         return false;
+    }
+    if view.connection(&other.connection_target()).is_some_and(|connection| gate::grants(view, other, &connection) == Some(false)) {
+        return true;
     }
     let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| condition.status == "False")
@@ -161,9 +161,11 @@ fn is_held_back(view: &View, other: &RepoBinding) -> bool {
 /// Bindings of the same repository that another binding kept from creating a hook.
 pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(ours) = BoundRepository::of(view, object) else { return Vec::new() };
-    // A binding without a grant, which merely names the connection and the repository, must not trigger others.
+    // A binding without a grant, which merely names the connection and the repository, must not trigger others. One that had
+    // hooks may have lost them just now.
     let connection = view.connection(&object.connection_target());
-    if connection.is_none_or(|connection| gate::grants(view, object, &connection) != Some(true)) {
+    let had_hooks = holds(object, &Seal::of_binding(&view.keys.controller, object));
+    if !had_hooks && connection.is_none_or(|connection| gate::grants(view, object, &connection) != Some(true)) {
         return Vec::new();
     }
     view.bindings.state_filter(|other| {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use url::Url;
 
-use super::grants::{granted, grants, permits, permits_to, place_at, with_request};
+use super::grants::{granted, permits, permits_to, place_at, with_request};
 use super::seal::Seal;
 use super::ungranted::Ungranted;
 use crate::api::v1alpha1::binding::{HookTarget, RepositoryStatus};
@@ -35,7 +35,9 @@ pub enum Grant {
 pub struct GrantDecision {
     /// Whether the connection grants what the spec asks for.
     pub spec: Grant,
-    /// Whether the connection is there to stay, and no grant of it fits the spec. A grant may still come.
+    /// Whether a grant that may still come is missing for what the spec asks for. In another namespace a connection that does not
+    /// exist or is being deleted counts like one that refuses: a difference would reveal whether it exists. In the binding's own
+    /// namespace the connection must be there to stay.
     pub lacks_grant: bool,
     /// Whether the connection refuses the path at which the repository was last found, although the spec still asks for it by the
     /// same, granted path.
@@ -58,8 +60,9 @@ impl GrantDecision {
         };
         let may_know = connection.filter(|_| !matches!(spec, Grant::Refused { .. }));
         let refuses_known_path = may_know.is_some_and(|connection| refuses_known_path(view, object, connection));
-        let stays = connection.filter(|connection| connection.metadata.deletion_timestamp.is_none());
-        let lacks_grant = stays.is_some_and(|connection| grants(view, object, connection) == Some(false));
+        let stays = connection.is_some_and(|connection| connection.metadata.deletion_timestamp.is_none());
+        let is_elsewhere = object.metadata.namespace.as_ref() != Some(&object.connection_target().namespace);
+        let lacks_grant = matches!(spec, Grant::Refused { .. }) && (is_elsewhere || stays);
         let [refused, ending] = refused_and_ending(view, object, seal);
         let is_over = |target: &&HookTarget| removal_at(view, ungranted, target) <= view.clock.now();
         let withdrawn = refused.iter().filter(is_over).chain(&ending).cloned().collect();

@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{ActiveClient, CleanupPermit, Seal, Ungranted};
+use super::{ActiveClient, CleanupPermit, Grant, GrantDecision, Seal, Ungranted};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
 use crate::api::v1alpha1::{
     ConditionType, ConnectionGrant, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT,
@@ -1009,6 +1009,8 @@ async fn a_hook_stays_with_the_binding_that_has_it_until_its_grant_is_withdrawn(
     let mut refused = holder();
     refused["spec"]["repository"] = json!("acme/cart");
     refused["status"]["repository"]["requested"]["path"] = json!("acme/cart");
+    let mut released = refused.clone();
+    released["status"]["webhook"]["hooks"] = json!([]);
     let mut lost = holder();
     lost["spec"]["connectionRef"]["name"] = json!("gone");
     lost["status"]["repository"]["requested"] = json!({
@@ -1019,7 +1021,8 @@ async fn a_hook_stays_with_the_binding_that_has_it_until_its_grant_is_withdrawn(
         // Without the connection, its claim cannot be judged; an existing hook of its own is never adopted.
         ("its connection is not there", lost, "True/Succeeded"),
         ("it has no hook, and its connection does not work", empty, "True/Succeeded"),
-        ("it has no grant any more", refused, "True/Succeeded"),
+        ("it has no grant any more, and its hook is not removed yet", refused, "False/ClaimedByAnother"),
+        ("it has no grant any more, and no hook", released, "True/Succeeded"),
     ] {
         let mut situation = Situation::new(adopting(new_binding(), "ci.acme.io")).with_rules(&rules);
         situation.others.push(other);
@@ -1095,8 +1098,11 @@ async fn a_binding_leaves_its_hook_behind_within_the_grant_only() {
     let mut received = custom(url).with_rules(&granted);
     received.binding["spec"]["webhook"] = json!({"events": ["Push"]});
     received.binding["status"]["webhook"]["url"] = json!("https://hooks.acme.io/hooks/…");
+    let mut dropped = custom(url).without_grant().since_now();
+    dropped.binding["spec"]["webhook"] = json!({"events": ["Push"]});
     for (what, situation, calls, actions) in [
         ("granted to our receiver", received, "", ""),
+        ("no grant for an hour yet, with webhook.url taken out of the spec", dropped, clean, "clear"),
         // The connection's owner could not end these deliveries later.
         ("granted", custom(url).with_rules(&granted), clean, "clear"),
         ("granted, while the connection is being deleted", going, clean, "clear"),
@@ -1112,6 +1118,41 @@ async fn a_binding_leaves_its_hook_behind_within_the_grant_only() {
             "{what}"
         );
     }
+}
+
+/// A binding with a hook through one connection names another one, which does not grant it anything.
+#[test]
+fn a_move_to_a_connection_of_another_namespace_does_not_reveal_whether_that_one_exists() {
+    let there = |namespace: &str| {
+        let mut there = connection();
+        there["metadata"]["namespace"] = json!(namespace);
+        there
+    };
+    let decided = |connection: Option<&Value>, rules: &Value, namespace: &str| {
+        let mut binding = holding();
+        binding["spec"]["connectionRef"] = json!({"name": "acme", "namespace": namespace});
+        let situation = Situation { connection: Some(there("elsewhere")), ..Situation::new(binding).with_rules(rules).since_now() };
+        let (view, _) = situation.view();
+        let object: RepoBinding = serde_json::from_value(situation.binding.clone()).unwrap();
+        let connection = connection.map(|connection| serde_json::from_value(connection.clone()).unwrap());
+        let decision = GrantDecision::of(&view, &object, connection.as_ref(), &seal("shop"), &Ungranted::default());
+        (decision.lacks_grant, decision.spec, decision.withdrawn.len())
+    };
+    let ending = |mut connection: Value| {
+        connection["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z");
+        connection
+    };
+    let none = json!([]);
+    let by_labels =
+        json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/shop*"]}]);
+    let expected = (true, Grant::Refused { lacking: None }, 0);
+    for rules in [&none, &by_labels] {
+        for found in [None, Some(there("elsewhere")), Some(ending(there("elsewhere")))] {
+            assert_eq!(decided(found.as_ref(), rules, "elsewhere"), expected, "{found:?}");
+        }
+    }
+    // Within a namespace nothing is hidden.
+    assert!(!decided(None, &none, "team").0);
 }
 
 #[tokio::test]
