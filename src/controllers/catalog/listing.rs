@@ -42,7 +42,7 @@ pub(super) struct Work {
     pub(super) permit: CatalogPermit,
     /// The result of the last listing, as far as it was written.
     pub(super) last: Option<CatalogStatus>,
-    /// The value of the annotation that a successful listing handled last.
+    /// The value of the annotation that was handled last.
     pub(super) handled: Option<String>,
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn run(context: &Context, work: Work) {
     if !catalogs.begin(&work.connection, &uid, work.permit.inputs(), context.view.clock.now()) {
         return;
     }
-    let attempted = work.object.annotations().get(CATALOG_REQUESTED_AT).cloned();
+    let request = work.object.annotations().get(CATALOG_REQUESTED_AT).cloned();
     let (status, result) = list(context, &work).await;
     let now = context.view.clock.now();
     let (finding, next) = match result {
@@ -95,9 +95,9 @@ pub(super) async fn run(context: &Context, work: Work) {
             (finding::unwritten(&error), Next::Repeated(told))
         }
     };
-    let handled = if next == Next::Scheduled { attempted.clone().or_else(|| work.handled.clone()) } else { work.handled.clone() };
+    let handled = request.or_else(|| work.handled.clone());
     log(&work, &finding, next != Next::Scheduled);
-    catalogs.end(&work.connection, &uid, Some(Outcome { status, finding, handled, attempted }), next, now);
+    catalogs.end(&work.connection, &uid, Some(Outcome { status, finding, handled }), next, now);
     context.view.triggers.connection(&work.connection);
 }
 

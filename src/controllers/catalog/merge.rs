@@ -276,10 +276,10 @@ mod tests {
     fn what_a_listing_shows_displaces_what_it_does_not_show() {
         let most = u32::try_from(CATALOG_ENTRIES).unwrap();
         let mut merge = Merge::new(Selection::default(), of(0..most));
-        merge.add(of(2..most + 1));
+        merge.add(of(2..=most));
         merge.end(at(1));
         assert!(!merge.is_truncated(), "the provider has fewer than there is room for");
-        assert_eq!(ids(&merge), names(1..most + 1), "one is displaced, the other is kept as not visible");
+        assert_eq!(ids(&merge), names(1..=most), "one is displaced, the other is kept as not visible");
 
         let mut merge = Merge::new(Selection::default(), of(0..most));
         merge.add(of([most]));

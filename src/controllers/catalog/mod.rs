@@ -18,18 +18,19 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
-use kube::Resource;
 use kube::ResourceExt as _;
 use tracing::{info, warn};
 
 use self::listing::Work;
 use self::schedule::Situation;
-use self::state::{Catalogs, Outcome};
+use self::state::Catalogs;
 use super::gate::CatalogPermit;
 use super::{Context, View, foreign_owner_message, requested};
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::api::v1alpha1::{CATALOG_REQUESTED_AT, GitProviderConnection, RepositorySlice};
+use crate::api::v1alpha1::{CATALOG_REQUESTED_AT, ConditionType, GitProviderConnection, Reason, RepositorySlice};
+use crate::k8s::conditions;
 use crate::k8s::watch::{self, PartChange, Scope};
 use crate::protocol::catalog::{Selection, digest};
 use std::sync::Arc;
@@ -136,10 +137,11 @@ fn permitted(view: &View, object: &GitProviderConnection) -> Option<CatalogPermi
     CatalogPermit::of(object, session.active_client.as_ref()?)
 }
 
-/// Whether a listing was requested with a value that none was made for. `waits`: whether a failed listing is to be repeated.
-fn is_requested(object: &impl Resource, handled: Option<&String>, outcome: Option<&Outcome>, waits: bool) -> bool {
-    let attempted = outcome.and_then(|outcome| outcome.attempted.as_deref()).filter(|_| waits);
-    requested(object, CATALOG_REQUESTED_AT, handled).is_some_and(|value| attempted != Some(value))
+/// Whether the last listing failed. Only the process that made it knows when it is repeated: the next leader repeats it at once.
+fn is_to_be_repeated(object: &GitProviderConnection) -> bool {
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let failed = |condition: &Condition| condition.status == "False" && condition.reason != Reason::Truncated.as_str();
+    conditions::find(conditions, ConditionType::Cataloged).is_some_and(failed)
 }
 
 /// The listing of a connection, if one is due and the connection works.
@@ -162,7 +164,8 @@ fn work(view: &View, object: &Arc<GitProviderConnection>) -> Option<Work> {
         uid: &uid,
         interval: spec.interval.length(),
         listed_at: last.as_ref().and_then(|last| last.listed_at.as_ref()).map(|time| time.0),
-        requested: is_requested(&**object, handled.as_ref(), outcome.as_ref(), progress.retry_at.is_some()),
+        requested: requested(&**object, CATALOG_REQUESTED_AT, handled.as_ref()).is_some()
+            || (outcome.is_none() && is_to_be_repeated(object)),
         begun_at: progress.begun_at,
         retry_at: progress.retry_at,
         differs_since: progress.differs_since,
@@ -182,26 +185,26 @@ async fn remove(context: &Context, connection: &ConnectionTarget, names: Vec<Str
 pub(super) mod tests {
     use crate::api::v1alpha1::catalog::{SliceEntry, SliceState};
     use crate::api::v1alpha1::connection::PermissionState;
-    use crate::api::v1alpha1::{CATALOG_REQUESTED_AT, Reason};
 
-    use super::is_requested;
-    use super::state::{Finding, Outcome};
+    use serde_json::json;
+
+    use super::*;
 
     #[test]
-    fn a_request_whose_listing_failed_waits_for_the_repetition_and_a_new_one_does_not() {
-        let object = |value: &str| {
-            let mut object = k8s_openapi::api::core::v1::ConfigMap::default();
-            object.metadata.annotations = Some([(CATALOG_REQUESTED_AT.to_owned(), value.to_owned())].into());
-            object
+    fn the_next_leader_repeats_a_listing_that_failed() {
+        let object = |status: &str, reason: &str| -> GitProviderConnection {
+            serde_json::from_value(json!({
+                "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection", "metadata": {"name": "acme"},
+                "spec": {"provider": {}},
+                "status": {"conditions": [{
+                    "type": "Cataloged", "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-11-20T12:00:00Z",
+                }]},
+            }))
+            .unwrap()
         };
-        let finding = Finding { reason: Reason::ListingFailed, message: String::new() };
-        let failed = Outcome { status: None, finding, handled: Some("a".to_owned()), attempted: Some("b".to_owned()) };
-        let is_requested = |value, waits| is_requested(&object(value), failed.handled.as_ref(), Some(&failed), waits);
-        assert!(!is_requested("a", false), "it was handled");
-        assert!(!is_requested("b", true), "it is repeated after the pause");
-        assert!(is_requested("b", false), "for example with another credential");
-        assert!(is_requested("c", true));
-        assert!(super::is_requested(&object("b"), failed.handled.as_ref(), None, false), "by the next leader");
+        assert!(is_to_be_repeated(&object("False", "RateLimited")));
+        assert!(!is_to_be_repeated(&object("False", "Truncated")), "it was complete");
+        assert!(!is_to_be_repeated(&object("True", "Succeeded")));
     }
 
     /// An entry without the fields that a list may lack.

@@ -23,7 +23,7 @@ pub struct Situation<'a> {
     pub interval: Duration,
     /// Time of the last complete listing.
     pub listed_at: Option<Timestamp>,
-    /// Whether a listing was requested by annotation, with a value that no failed listing waits to be repeated for.
+    /// Whether a listing was requested by annotation, or a former leader left one to be repeated.
     pub requested: bool,
     /// When this process began the last listing.
     pub begun_at: Option<Timestamp>,

@@ -26,10 +26,8 @@ pub struct Outcome {
     pub status: Option<CatalogStatus>,
     /// What the condition says.
     pub finding: Finding,
-    /// The value of the annotation that a successful listing handled last.
+    /// The value of the annotation that was handled last.
     pub handled: Option<String>,
-    /// The value of the annotation when the listing was made, whether it failed or not.
-    pub attempted: Option<String>,
 }
 
 /// When the next listing of a connection is made after one that ended.

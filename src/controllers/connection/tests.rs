@@ -237,7 +237,7 @@ fn the_result_of_a_listing_is_told_and_kept_and_lowers_nothing() {
     let listed = |reason, message: &str, repositories| {
         let status = CatalogStatus { repositories, digest: "d".to_owned(), ..CatalogStatus::default() };
         let finding = Finding { reason, message: message.to_owned() };
-        Some(Outcome { status: Some(status), finding, handled: Some("now".to_owned()), attempted: None })
+        Some(Outcome { status: Some(status), finding, handled: Some("now".to_owned()) })
     };
     facts.snapshot.catalog = listed(Reason::Succeeded, "all of them", 7);
     assert_eq!((condition(&say(&facts)).0, say(&facts).status.catalog), (None, None), "the spec asks for no catalogue");
