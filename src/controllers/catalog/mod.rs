@@ -14,6 +14,7 @@ pub mod state;
 pub mod store;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _};
@@ -33,7 +34,6 @@ use crate::api::v1alpha1::{CATALOG_REQUESTED_AT, ConditionType, GitProviderConne
 use crate::k8s::conditions;
 use crate::k8s::watch::{self, PartChange, Scope};
 use crate::protocol::catalog::{Selection, digest};
-use std::sync::Arc;
 
 /// How many listings run at once.
 const AT_ONCE: usize = 2;

@@ -23,38 +23,44 @@ pub fn connections_of(view: &View, rule: &Rule) -> Vec<Arc<GitProviderConnection
     })
 }
 
+/// The bindings by the connection that they name.
+type ByConnection = HashMap<ConnectionTarget, Vec<Arc<RepoBinding>>>;
+
+fn by_connection(view: &View) -> ByConnection {
+    let mut bindings = ByConnection::new();
+    for binding in view.bindings.state() {
+        bindings.entry(binding.connection_target()).or_default().push(binding);
+    }
+    bindings
+}
+
 /// The number of bindings that a grant allows.
 #[must_use]
 pub fn of(view: &View, rule: &Rule) -> i64 {
-    let connections: HashMap<_, _> =
-        connections_of(view, rule).into_iter().map(|connection| (ConnectionTarget::of(&connection), connection)).collect();
-    let allowed = |binding: &RepoBinding| {
-        let connection = connections.get(&binding.connection_target());
-        connection.is_some_and(|connection| gate::is_allowed_by(view, binding, connection, rule))
-    };
-    i64::try_from(view.bindings.state_filter(allowed).len()).unwrap_or(i64::MAX)
+    count(view, rule, &by_connection(view))
+}
+
+fn count(view: &View, rule: &Rule, bindings: &ByConnection) -> i64 {
+    let mut covered: BTreeMap<String, bool> = BTreeMap::new();
+    let mut count = 0;
+    for connection in connections_of(view, rule) {
+        for binding in bindings.get(&ConnectionTarget::of(&connection)).into_iter().flatten() {
+            let namespace = binding.metadata.namespace.clone().unwrap_or_default();
+            // A connection has bindings in few namespaces, and a grant covers fewer.
+            let is_covered = *covered.entry(namespace).or_insert_with_key(|namespace| gate::covers_namespace(view, rule, namespace));
+            count += i64::from(is_covered && gate::is_allowed_by(view, binding, &connection, rule));
+        }
+    }
+    count
 }
 
 /// Requests the reconciliation of the grants whose status has another count.
 pub fn request_changed(view: &View) {
-    let mut by_connection: HashMap<ConnectionTarget, Vec<Arc<RepoBinding>>> = HashMap::new();
-    for binding in view.bindings.state() {
-        by_connection.entry(binding.connection_target()).or_default().push(binding);
-    }
+    let bindings = by_connection(view);
     for rule in view.grants.all() {
         let reported =
             view.grant_objects.get(&ObjectRef::new(&rule.name).within(&rule.namespace)).and_then(|grant| grant.status.as_ref()?.bindings);
-        let mut covered: BTreeMap<String, bool> = BTreeMap::new();
-        let mut count = 0_i64;
-        for connection in connections_of(view, &rule) {
-            for binding in by_connection.get(&ConnectionTarget::of(&connection)).into_iter().flatten() {
-                let namespace = binding.metadata.namespace.clone().unwrap_or_default();
-                // A connection has bindings in few namespaces, and a grant covers fewer.
-                let is_covered = *covered.entry(namespace).or_insert_with_key(|namespace| gate::covers_namespace(view, &rule, namespace));
-                count += i64::from(is_covered && gate::is_allowed_by(view, binding, &connection, &rule));
-            }
-        }
-        if reported.is_some_and(|reported| reported != count) {
+        if reported.is_some_and(|reported| reported != count(view, &rule, &bindings)) {
             view.triggers.grant(&rule.namespace, &rule.name);
         }
     }

@@ -49,7 +49,7 @@ pub async fn measure(subject: &Subject<'_>, tenants: &Tenants<'_>, figures: &mut
 
     progress.say("delivering for it beside a namespace that does its worst");
     let worst = worst_of(worst)?;
-    let evil = join_all(worst.iter().map(|(deliveries, load)| deliveries.send(servers.receiver.address, *load)));
+    let disturbing = join_all(worst.iter().map(|(deliveries, load)| deliveries.send(servers.receiver.address, *load)));
     let delivering = async {
         tokio::time::sleep(LEAD).await;
         let round = servers.receiver.round(&second, load).await;
@@ -58,7 +58,7 @@ pub async fn measure(subject: &Subject<'_>, tenants: &Tenants<'_>, figures: &mut
         }
         round
     };
-    let (beside, answers) = tokio::join!(delivering, evil);
+    let (beside, answers) = tokio::join!(delivering, disturbing);
     let beside = beside?;
     let answers = answers.into_iter().collect::<Result<Vec<_>>>()?;
     let arrived = tenants.sinks[0].wait_for(2 * COUNT, Duration::from_secs(30)).await?;
