@@ -90,25 +90,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::v1alpha1::catalog::SliceState;
-    use crate::api::v1alpha1::connection::PermissionState;
-
-    fn entry(id: &str, path: &str) -> SliceEntry {
-        SliceEntry {
-            id: id.to_owned(),
-            path: path.to_owned(),
-            project: None,
-            default_branch: None,
-            visibility: None,
-            archived: None,
-            empty: None,
-            topics: None,
-            webhooks: PermissionState::Unknown,
-            web_url: None,
-            missing_since: None,
-            state: SliceState::Visible,
-        }
-    }
 
     fn selection(include: &[&str], exclude: &[&str], include_archived: bool) -> Selection {
         let patterns = |patterns: &[&str]| patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
@@ -126,14 +107,14 @@ mod tests {
             (&["acme/**"], &["**/legacy-*"], "acme/team/till", true),
             (&[], &["**"], "acme/shop", false),
         ] {
-            assert_eq!(selection(include, exclude, false).keeps(&entry("1", path)), kept, "{include:?} {exclude:?} {path}");
+            assert_eq!(selection(include, exclude, false).keeps(&SliceEntry::sample("1", path)), kept, "{include:?} {exclude:?} {path}");
         }
     }
 
     #[test]
     fn an_archived_repository_is_kept_on_request_and_where_the_list_does_not_tell() {
         for (archived, kept) in [(Some(true), false), (Some(false), true), (None, true)] {
-            let entry = SliceEntry { archived, ..entry("1", "acme/shop") };
+            let entry = SliceEntry { archived, ..SliceEntry::sample("1", "acme/shop") };
             assert_eq!(selection(&[], &[], false).keeps(&entry), kept, "{archived:?}");
             assert!(selection(&[], &[], true).keeps(&entry));
         }

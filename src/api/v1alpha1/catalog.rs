@@ -238,6 +238,27 @@ impl RepositorySlice {
 }
 
 #[cfg(test)]
+impl SliceEntry {
+    /// An entry without the fields that a list may lack.
+    pub(crate) fn sample(id: &str, path: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            project: None,
+            default_branch: None,
+            visibility: None,
+            archived: None,
+            empty: None,
+            topics: None,
+            webhooks: PermissionState::Unknown,
+            web_url: None,
+            missing_since: None,
+            state: SliceState::Visible,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

@@ -57,8 +57,8 @@ pub fn unwritten(error: &kube::Error) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::entry;
     use super::*;
+    use crate::api::v1alpha1::catalog::SliceEntry;
     use crate::protocol::catalog::Selection;
 
     #[test]
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_complete_listing_says_how_many_repositories_there_are() {
         let mut merge = Merge::new(Selection::default(), []);
-        merge.add([entry("1", "acme/shop")]);
+        merge.add([SliceEntry::sample("1", "acme/shop")]);
         assert_eq!(complete(&merge, 0).message, "the provider listed 1 repository; the slices have 1 repository");
         assert!(complete(&merge, 7).message.ends_with("; 7 that are missing are looked up with the next listings"));
     }

@@ -168,7 +168,6 @@ pub fn in_turn(mut missing: Vec<Missing>, listing: u64, most: usize) -> Vec<Miss
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::entry;
     use super::*;
     use crate::api::v1alpha1::catalog::CatalogSpec;
 
@@ -177,7 +176,7 @@ mod tests {
     }
 
     fn of(ids: impl IntoIterator<Item = u32>) -> Vec<SliceEntry> {
-        ids.into_iter().map(|id| entry(&id.to_string(), &format!("acme/r{id}"))).collect()
+        ids.into_iter().map(|id| SliceEntry::sample(&id.to_string(), &format!("acme/r{id}"))).collect()
     }
 
     fn ids(merge: &Merge) -> BTreeSet<String> {
@@ -242,7 +241,7 @@ mod tests {
     #[test]
     fn a_repository_that_is_archived_now_leaves_the_catalogue() {
         let mut merge = Merge::new(Selection::default(), of([1]));
-        merge.add([SliceEntry { archived: Some(true), ..entry("1", "acme/r1") }]);
+        merge.add([SliceEntry { archived: Some(true), ..SliceEntry::sample("1", "acme/r1") }]);
         assert_eq!(ids(&merge), names([1]), "not before the listing is complete");
         assert_eq!((merge.end(at(1)), ids(&merge)), (Vec::new(), names([])));
     }
@@ -263,7 +262,7 @@ mod tests {
         let most = u32::try_from(CATALOG_ENTRIES).unwrap();
         let spec =
             CatalogSpec { interval: "24h".parse().unwrap(), include: vec!["new/*".into()], exclude: vec![], include_archived: false };
-        let new: Vec<_> = (most..most + 3).map(|id| entry(&id.to_string(), &format!("new/r{id}"))).collect();
+        let new: Vec<_> = (most..most + 3).map(|id| SliceEntry::sample(&id.to_string(), &format!("new/r{id}"))).collect();
         let mut merge = Merge::new(Selection::of(&spec), of(0..most));
         merge.add(of(0..most));
         merge.add(new);

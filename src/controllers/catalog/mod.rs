@@ -182,10 +182,7 @@ async fn remove(context: &Context, connection: &ConnectionTarget, names: Vec<Str
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use crate::api::v1alpha1::catalog::{SliceEntry, SliceState};
-    use crate::api::v1alpha1::connection::PermissionState;
-
+mod tests {
     use serde_json::json;
 
     use super::*;
@@ -205,23 +202,5 @@ pub(super) mod tests {
         assert!(is_to_be_repeated(&object("False", "RateLimited")));
         assert!(!is_to_be_repeated(&object("False", "Truncated")), "it was complete");
         assert!(!is_to_be_repeated(&object("True", "Succeeded")));
-    }
-
-    /// An entry without the fields that a list may lack.
-    pub fn entry(id: &str, path: &str) -> SliceEntry {
-        SliceEntry {
-            id: id.to_owned(),
-            path: path.to_owned(),
-            project: None,
-            default_branch: None,
-            visibility: None,
-            archived: None,
-            empty: None,
-            topics: None,
-            webhooks: PermissionState::Unknown,
-            web_url: None,
-            missing_since: None,
-            state: SliceState::Visible,
-        }
     }
 }

@@ -114,12 +114,11 @@ pub fn summary(entries: &[&SliceEntry], digest: String, listed_at: Option<Time>)
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::entry;
     use super::*;
     use crate::protocol::catalog::hash;
 
     fn entries(count: usize) -> Vec<SliceEntry> {
-        (0..count).map(|number| entry(&number.to_string(), &format!("acme/r{number}"))).collect()
+        (0..count).map(|number| SliceEntry::sample(&number.to_string(), &format!("acme/r{number}"))).collect()
     }
 
     fn hashes(distributed: &BTreeMap<usize, Vec<&SliceEntry>>) -> BTreeMap<usize, String> {
@@ -137,7 +136,7 @@ mod tests {
         ];
         for (form, id) in forms {
             for count in [1, 250, 251, 10_000, 20_000] {
-                let entries: Vec<_> = (0..count).map(|number| entry(&id(number), "acme/r")).collect();
+                let entries: Vec<_> = (0..count).map(|number| SliceEntry::sample(&id(number), "acme/r")).collect();
                 let distributed = distribute(&entries.iter().collect::<Vec<_>>(), 0);
                 let largest = distributed.values().map(Vec::len).max().unwrap();
                 assert!(largest <= SLICE_ENTRIES, "{form}: {largest} of {count}");
@@ -172,7 +171,7 @@ mod tests {
             default_branch: Some(text(255)),
             topics: Some(vec![text(64); 20]),
             web_url: Some(text(1536)),
-            ..entry("1", &text(1024))
+            ..SliceEntry::sample("1", &text(1024))
         };
         let length = serde_json::to_vec(&vec![largest; SLICE_ENTRIES]).unwrap().len();
         assert!(length < 1_400_000, "{length} bytes");
